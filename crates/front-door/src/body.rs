@@ -1,0 +1,36 @@
+//! The two kinds of body that cross the front door.
+
+use bytes::Bytes;
+use http_body_util::combinators::UnsyncBoxBody;
+
+/// A request's body on its way to a service. Its data may come from the socket, from memory or from a spool file.
+pub type Incoming = UnsyncBoxBody<Bytes, BodyError>;
+
+/// A response's body on its way to the client; sent as it comes, never collected.
+pub type Outgoing = UnsyncBoxBody<Bytes, BodyError>;
+
+/// Why a body broke off.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// The client went away or sent bytes that are not HTTP.
+    #[error("the client's body ended early: {0}")]
+    Client(String),
+    /// The client's bytes do not have the digest that it signed.
+    #[error("the body does not match its signed x-amz-content-sha256")]
+    Digest,
+    /// The body is larger than the operation allows.
+    #[error("the body is larger than {0} bytes")]
+    TooLarge(u64),
+    /// The agent's answer broke off.
+    #[error("the agent's answer ended early: {0}")]
+    Agent(String),
+    /// A spool file could not be read or written.
+    #[error("spool file: {0}")]
+    Spool(#[from] std::io::Error),
+}
+
+/// A body that is already complete.
+pub fn full(bytes: impl Into<Bytes>) -> Outgoing {
+    use http_body_util::{BodyExt, Full};
+    UnsyncBoxBody::new(Full::new(bytes.into()).map_err(|never| match never {}))
+}

@@ -1,0 +1,47 @@
+//! One version of a runtime, ready to be run: what the control side hands to the invoke path.
+//!
+//! Invariant: a deployment is immutable; a change of configuration is a new version and so a new deployment.
+
+use domain::RuntimeArn;
+use domain::id::{EndpointName, RuntimeName, Version};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What an endpoint serves at the moment it is asked.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// The endpoint that was asked for.
+    pub endpoint: EndpointName,
+    /// What it serves.
+    pub deployment: Arc<Deployment>,
+}
+
+/// One immutable version of a runtime.
+#[derive(Debug, Clone)]
+pub struct Deployment {
+    /// The runtime.
+    pub arn: RuntimeArn,
+    /// The runtime's name.
+    pub name: RuntimeName,
+    /// The version.
+    pub version: Version,
+    /// Unpacked code package.
+    pub package: PathBuf,
+    /// Host directories that the interpreter needs, shown read-only.
+    pub read_only: Vec<PathBuf>,
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// `environmentVariables` of the version.
+    pub environment: Vec<(String, String)>,
+    /// Port of the agent inside its sandbox; 8080 unless `protocolConfiguration` says otherwise.
+    pub port: u16,
+    /// Path that invocations are sent to; `/invocations` unless `protocolConfiguration` says otherwise.
+    pub path: String,
+    /// `idleRuntimeSessionTimeout`.
+    pub idle_timeout: Duration,
+    /// `maxLifetime`.
+    pub max_lifetime: Duration,
+    /// Lower-case names of request headers that reach the agent beside the standard ones.
+    pub header_allowlist: Vec<String>,
+}

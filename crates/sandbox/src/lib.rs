@@ -1,0 +1,194 @@
+//! Sandboxes: where an agent's process runs, behind one contract.
+//!
+//! A [`Driver`] starts sandboxes and finds those that an earlier server process left running; a [`Sandbox`] is one of
+//! them. Every driver passes the same suite (`contract`). A sandbox outlives the server: what a restarted server does
+//! not adopt, it destroys.
+//!
+//! Invariant: this crate knows nothing of sessions, endpoints or requests; `labels` carry what its caller must find again.
+
+use async_trait::async_trait;
+use domain::id::SandboxId;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// Starts, finds and destroys sandboxes.
+#[async_trait]
+pub trait Driver: Send + Sync + fmt::Debug {
+    /// `process` or `container`.
+    fn name(&self) -> &'static str;
+
+    /// Whether this host can run the driver, proven by trying, and which walls stand.
+    async fn probe(&self) -> Result<Probe, Error>;
+
+    /// Starts a sandbox and the agent in it. Answers as soon as the agent's process has been started; whether it
+    /// listens is in [`Sandbox::state`]. When the future is dropped or fails, nothing of the sandbox remains.
+    async fn start(&self, spec: Spec) -> Result<Arc<dyn Sandbox>, Error>;
+
+    /// What earlier server processes of the same state directory left, dead or alive.
+    async fn list(&self) -> Result<Vec<Found>, Error>;
+
+    /// Takes over a running sandbox of [`Driver::list`].
+    async fn adopt(&self, id: &SandboxId) -> Result<Arc<dyn Sandbox>, Error>;
+
+    /// Kills a sandbox of [`Driver::list`] and removes all of it. Idempotent.
+    async fn destroy(&self, id: &SandboxId) -> Result<(), Error>;
+}
+
+/// One running sandbox. Dropping the last handle does not end it.
+#[async_trait]
+pub trait Sandbox: Send + Sync + fmt::Debug {
+    /// Its id.
+    fn id(&self) -> &SandboxId;
+
+    /// The labels it was started with.
+    fn labels(&self) -> &BTreeMap<String, String>;
+
+    /// The state now and every change of it.
+    fn state(&self) -> watch::Receiver<State>;
+
+    /// Opens a connection to a port on which something inside listens.
+    async fn dial(&self, port: u16) -> Result<Connection, Error>;
+
+    /// The last lines that the agent wrote, oldest first, at most `max` bytes.
+    async fn log_tail(&self, max: usize) -> Result<String, Error>;
+
+    /// The TCP ports that something inside listens on, to say which one a lost agent chose.
+    async fn ports(&self) -> Result<Vec<u16>, Error>;
+
+    /// What it uses now.
+    async fn usage(&self) -> Result<Usage, Error>;
+
+    /// Ends it: SIGTERM to the agent, up to `grace` for it to exit, SIGKILL to all. Afterwards nothing of it remains:
+    /// no process, mount, cgroup, namespace or file. Idempotent; waits for a stop that is already under way.
+    async fn stop(&self, grace: Duration) -> Result<Exit, Error>;
+}
+
+/// A byte stream to a port inside a sandbox. Its far end is an ordinary socket of this host's kernel.
+pub type Connection = tokio::net::TcpStream;
+
+/// What to run and within which limits.
+#[derive(Debug, Clone)]
+pub struct Spec {
+    /// A fresh id.
+    pub id: SandboxId,
+    /// Kept with the sandbox and given back by [`Driver::list`]; at most 64 entries.
+    pub labels: BTreeMap<String, String>,
+    /// The unpacked code, shared read-only by all sandboxes of a version; the agent's working directory shows it.
+    pub package: PathBuf,
+    /// Directories of the host that the command needs (an interpreter's prefix), shown read-only at the same path.
+    pub read_only: Vec<PathBuf>,
+    /// Program and arguments. A program with a `/` that is relative is relative to the package.
+    pub command: Vec<String>,
+    /// The whole environment but for what the driver must add (`HOME`, `TMPDIR`, and `PORT` for the process driver).
+    pub env: Vec<(String, String)>,
+    /// The port that the agent will listen on. The process driver maps it to a free one and tells the agent by `PORT`.
+    pub port: u16,
+    /// Limits.
+    pub limits: Limits,
+}
+
+/// Limits of one sandbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Memory in bytes, swap included.
+    pub memory: u64,
+    /// Processes and threads.
+    pub pids: u32,
+    /// CPU in thousandths of a core.
+    pub cpu_millis: u32,
+    /// Bytes of the private writable layer.
+    pub scratch: u64,
+    /// Bytes of log kept.
+    pub log: u64,
+}
+
+/// Where a sandbox stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum State {
+    /// The agent's process has been started; its port does not accept connections yet.
+    Started,
+    /// The port accepts connections.
+    Listening,
+    /// The agent's first process has ended, and all of the sandbox with it.
+    Exited(Exit),
+}
+
+/// How the agent's first process ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exit {
+    /// Exit code, when it exited.
+    pub code: Option<i32>,
+    /// Signal, when it was killed.
+    pub signal: Option<i32>,
+    /// It was killed for its memory limit.
+    pub out_of_memory: bool,
+}
+
+/// What a sandbox uses.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// CPU time so far.
+    pub cpu: Duration,
+    /// Bytes of memory now, 0 where the host cannot say.
+    pub memory: u64,
+}
+
+/// What a driver can do on this host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Probe {
+    /// The walls that stand, in words: `user namespace`, `seccomp`, `memory limit (cgroup v1)`.
+    pub walls: Vec<String>,
+    /// What is weaker than it should be here, and how to mend it.
+    pub warnings: Vec<String>,
+}
+
+/// A sandbox that an earlier server process left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Its id.
+    pub id: SandboxId,
+    /// The labels it was started with; empty if they cannot be read.
+    pub labels: BTreeMap<String, String>,
+    /// Whether it still runs and can be adopted.
+    pub alive: bool,
+}
+
+/// Why a driver did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The host cannot do this: what is missing and how to get it.
+    #[error("{0}")]
+    Host(String),
+    /// What was to be run cannot be run: bad package, missing program, unusable interpreter. The package owner's fault.
+    #[error("{0}")]
+    Artifact(String),
+    /// The sandbox has ended.
+    #[error("the sandbox has ended")]
+    Gone,
+    /// Nothing inside listens on the port.
+    #[error("nothing listens on port {0}")]
+    Refused(u16),
+    /// A wall could not be built or did not read back as it should; the agent was not started.
+    #[error("the sandbox's {wall} could not be set up: {detail}")]
+    Wall {
+        /// Which wall.
+        wall: String,
+        /// What happened.
+        detail: String,
+    },
+    /// A file operation failed.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was being done.
+        what: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The guest inside answered something that it must not answer.
+    #[error("guest protocol: {0}")]
+    Protocol(String),
+}

@@ -1,0 +1,2 @@
+//! (module doc to come)
+fn main() {}
