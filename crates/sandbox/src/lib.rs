@@ -6,6 +6,8 @@
 //!
 //! Invariant: this crate knows nothing of sessions, endpoints or requests; `labels` carry what its caller must find again.
 
+pub mod package;
+
 use async_trait::async_trait;
 use domain::id::SandboxId;
 use std::collections::BTreeMap;
