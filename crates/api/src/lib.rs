@@ -1,28 +1,33 @@
 //! The AgentCore API as data: wire types, operation table, exceptions and the constraints of every member.
 //!
-//! `generated` is written by `cargo xtask codegen` from the reduced service models in `model/`. The small hand-written
-//! part beside it decodes a request's parts into an operation's input, checks every constraint and places output members.
+//! `generated` is written by `cargo xtask codegen` from the reduced service models in `model/`: serde types
+//! ([`control`], [`data`]), the operations of both planes ([`OPERATIONS`], [`operations`]), their exceptions and a
+//! table of shapes. The small hand-written part beside it reads that table: [`decode`] gathers a request's parts into
+//! an operation's input and checks every constraint, [`from_input`] turns the input into the operation's type,
+//! [`to_output`] and [`encode`] go the other way. A request comes here from the front door's router and goes on to
+//! the service that answers the operation.
+//!
+//! Invariant: what [`decode`] accepts, [`from_input`] accepts; the table and the types come from one model.
+//! Invariant: a value that the model calls sensitive appears neither in a [`Violation`] nor in `Debug` output.
 
-/// Which of the two planes an operation belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Plane {
-    /// `bedrock-agentcore-control`, 2023-06-05.
-    Control,
-    /// `bedrock-agentcore`, 2024-02-28.
-    Data,
-}
+mod convert;
+mod decode;
+mod encode;
+mod generated;
+mod operation;
+mod shape;
+mod validate;
+mod wire;
 
-/// One operation of the published model.
-#[derive(Debug)]
-pub struct Operation {
-    /// `CreateAgentRuntime`.
-    pub name: &'static str,
-    /// Plane.
-    pub plane: Plane,
-    /// HTTP method.
-    pub method: &'static str,
-    /// Path template, such as `/runtimes/{agentRuntimeId}/runtime-endpoints/`.
-    pub uri: &'static str,
-    /// Status of a successful answer.
-    pub status: u16,
-}
+#[cfg(test)]
+mod tests;
+
+pub use convert::{Mismatch, Structure, from_input, to_output};
+pub use decode::decode;
+pub use encode::{Encoded, encode};
+pub use generated::operations::{self, BOTOCORE_VERSION, OPERATIONS};
+pub use generated::{control, data};
+pub use operation::{Exception, Operation, Payload, Plane, exception, exceptions, operation};
+pub use shape::{Kind, Location, Member, Pattern, Shape, TimestampFormat};
+pub use validate::{Invalid, Violation};
+pub use wire::Blob;
