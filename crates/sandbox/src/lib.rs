@@ -6,6 +6,7 @@
 //!
 //! Invariant: this crate knows nothing of sessions, endpoints or requests; `labels` carry what its caller must find again.
 
+pub mod managed;
 pub mod package;
 
 use async_trait::async_trait;

@@ -1,0 +1,214 @@
+//! Managed runtimes: how the code of a package becomes a command on this host.
+//!
+//! AWS runs a code package on an image of its own for `PYTHON_3_11` and its siblings. Here the host's interpreter of
+//! that version is used, shown read-only inside the sandbox. `discover` finds interpreters, `entry` looks at the entry
+//! point's file, `elf` at native code.
+//!
+//! A native program (an ELF file of the package) needs no interpreter, so it runs whatever `runtime` says.
+//!
+//! Invariant: an interpreter is used only after it has said itself which version it is.
+//! Invariant: nothing of the package is executed here.
+
+use crate::Error;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+mod discover;
+mod elf;
+mod entry;
+
+#[cfg(test)]
+mod tests;
+
+/// The name that stands for the package's directory in [`Launch::env`]. A driver replaces it with the path at which
+/// its sandboxes show the package, wherever it occurs in a value.
+pub const PACKAGE_TOKEN: &str = "{package}";
+
+/// Directories that every sandbox shows anyway.
+const ALWAYS_SHOWN: &[&str] = &["/usr"];
+
+/// Starts the command after it with instrumentation. It looks for a program, so a script must be given to it with its
+/// interpreter; AWS documents the entry point without one.
+const INSTRUMENT: &str = "opentelemetry-instrument";
+
+/// The runtimes of the API, and how each is recognised.
+const KNOWN: &[(&str, Language, u32)] = &[
+    ("PYTHON_3_10", Language::Python, 10),
+    ("PYTHON_3_11", Language::Python, 11),
+    ("PYTHON_3_12", Language::Python, 12),
+    ("PYTHON_3_13", Language::Python, 13),
+    ("PYTHON_3_14", Language::Python, 14),
+    ("NODE_22", Language::Node, 22),
+];
+
+/// The interpreters of this host.
+#[derive(Debug, Clone)]
+pub struct Runtimes {
+    /// Every runtime that was found or configured, with the reason if a configured one does not work.
+    found: BTreeMap<&'static str, Result<Interpreter, String>>,
+}
+
+/// How to start a package's agent; the parts of a [`crate::Spec`] that depend on the package.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Launch {
+    /// Program and arguments; relative ones are relative to the package, which is the working directory.
+    pub command: Vec<String>,
+    /// Host directories that the interpreter needs, beside those that every sandbox shows.
+    pub read_only: Vec<PathBuf>,
+    /// Environment that the interpreter needs. Values may contain [`PACKAGE_TOKEN`].
+    pub env: Vec<(String, String)>,
+}
+
+/// One interpreter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Interpreter {
+    executable: PathBuf,
+    /// Directories with its library, the executable's own included.
+    directories: Vec<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Language {
+    Python,
+    Node,
+}
+
+impl Runtimes {
+    /// Looks for the interpreters of this host. `overrides` maps names such as `PYTHON_3_11` to an interpreter or to the
+    /// directory above its `bin`; one that does not work is reported when its runtime is used.
+    ///
+    /// Blocks while the interpreters are asked for their version: some tens of milliseconds, five seconds if one hangs.
+    #[must_use]
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "called once with a part of the configuration"
+    )]
+    pub fn discover(overrides: BTreeMap<String, PathBuf>) -> Self {
+        Self {
+            found: discover::all(&overrides),
+        }
+    }
+
+    /// The runtimes that work, by name, each with its interpreter.
+    pub fn available(&self) -> impl Iterator<Item = (&'static str, &Path)> {
+        self.found
+            .iter()
+            .filter_map(|(name, found)| Some((*name, found.as_ref().ok()?.executable.as_path())))
+    }
+
+    /// The interpreter of a runtime, if it works.
+    #[must_use]
+    pub fn interpreter(&self, runtime: &str) -> Option<&Path> {
+        Some(&self.found.get(runtime)?.as_ref().ok()?.executable)
+    }
+
+    /// How to run a package: finds its entry point and what that needs.
+    ///
+    /// Blocks: looks at every file name of the package. A fault of the package is [`Error::Artifact`], a missing
+    /// interpreter [`Error::Host`].
+    pub fn resolve(&self, runtime: &str, entry_point: &[String], package_root: &Path) -> Result<Launch, Error> {
+        let Some((first, rest)) = entry_point.split_first() else {
+            return Err(Error::Artifact(
+                "the entry point is empty; name the agent's file, such as main.py".to_owned(),
+            ));
+        };
+        let language = language_of(runtime)?;
+        let program = entry::find(package_root, first, language)?;
+        for argument in rest.iter().filter(|a| entry::is_script_name(a)) {
+            entry::find_file(package_root, argument)?;
+        }
+        elf::check_libraries(package_root)?;
+        let mut launch = Launch {
+            command: Vec::new(),
+            read_only: Vec::new(),
+            env: Vec::new(),
+        };
+        match program.kind {
+            entry::Kind::Executable => launch.command.push(format!("./{}", program.path)),
+            entry::Kind::Script(needs) if needs == language => {
+                let interpreter = self.get(runtime)?;
+                let executable = interpreter.executable.display().to_string();
+                launch.command.extend([executable.clone(), program.path]);
+                if first == INSTRUMENT && rest.first().is_some_and(|a| entry::is_script_name(a)) {
+                    launch.command.push(executable);
+                }
+                launch.read_only.clone_from(&interpreter.directories);
+                launch.env = environment(language);
+            }
+            entry::Kind::Script(needs) => {
+                return Err(Error::Artifact(format!(
+                    "the entry point {first:?} is a {needs} program, but the runtime is {runtime}; choose a {needs} runtime"
+                )));
+            }
+        }
+        launch.command.extend(rest.iter().cloned());
+        Ok(launch)
+    }
+
+    fn get(&self, runtime: &str) -> Result<&Interpreter, Error> {
+        match self.found.get(runtime) {
+            Some(Ok(interpreter)) => Ok(interpreter),
+            Some(Err(reason)) => Err(Error::Host(format!(
+                "{runtime} is not available on this host: {reason}; {}",
+                self.which()
+            ))),
+            None => Err(Error::Host(format!(
+                "{runtime} is not available on this host; {}. Install it or name its path in the server's configuration",
+                self.which()
+            ))),
+        }
+    }
+
+    /// What there is, as part of a sentence.
+    fn which(&self) -> String {
+        let named: Vec<String> = self
+            .available()
+            .map(|(name, at)| format!("{name} ({})", at.display()))
+            .collect();
+        if named.is_empty() {
+            "it has no managed runtime".to_owned()
+        } else {
+            format!("it has {}", named.join(", "))
+        }
+    }
+}
+
+impl std::fmt::Display for Language {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Python => "Python",
+            Self::Node => "Node.js",
+        })
+    }
+}
+
+fn language_of(runtime: &str) -> Result<Language, Error> {
+    let known = KNOWN.iter().find(|(name, ..)| *name == runtime);
+    known.map(|(_, language, _)| *language).ok_or_else(|| {
+        let names: Vec<_> = KNOWN.iter().map(|(name, ..)| *name).collect();
+        Error::Artifact(format!(
+            "{runtime:?} is not a managed runtime; there are {}",
+            names.join(", ")
+        ))
+    })
+}
+
+fn environment(language: Language) -> Vec<(String, String)> {
+    let pairs: &[(&str, &str)] = match language {
+        Language::Python => &[
+            // Dependencies lie in the package's root, also for an entry point further down.
+            ("PYTHONPATH", PACKAGE_TOKEN),
+            // A line of log must be seen when it is written, not when a buffer is full or the agent has been killed.
+            ("PYTHONUNBUFFERED", "1"),
+            // The package is read-only; do not even try.
+            ("PYTHONDONTWRITEBYTECODE", "1"),
+            // What the host's user installed for himself is no part of the agent.
+            ("PYTHONNOUSERSITE", "1"),
+        ],
+        Language::Node => &[],
+    };
+    pairs
+        .iter()
+        .map(|&(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
+}
