@@ -4,5 +4,6 @@
 //!
 //! Invariant: an unverified caller costs no sandbox and no unbounded memory. Invariant: this crate starts nothing.
 
+pub mod auth;
 pub mod body;
 pub mod service;

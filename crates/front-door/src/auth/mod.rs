@@ -1,0 +1,41 @@
+//! Who calls: Signature Version 4 from the request's headers.
+//!
+//! Verification has two halves, because a client of this service usually does not say what its body hashes to.
+//! [`Verifier::check_head`] does everything that the head alone allows: it parses the header, checks clock and scope,
+//! and finds the key. [`Pending::verify`] then takes the SHA-256 of the payload and compares the signature. If the
+//! client signed an `x-amz-content-sha256`, [`Pending::payload`] is [`Payload::Declared`]: verify at once with that
+//! hash and check the body against it while it streams. Otherwise spool and hash the body first.
+//!
+//! Read in this order: [`authorization`] (the header's grammar), `date`, `verifier`, `canonical` (what is signed),
+//! `signing` (the derived key), [`keys`] (who may call), `refusal`.
+//!
+//! Choices that AWS's documents leave open:
+//! - Every `x-amz-*` header must be signed, but not `x-amz-security-token` (its value is compared with the key's),
+//!   `x-amz-user-agent` and `x-amz-cf-id` (change nothing, proxies add them). `x-amzn-*` need not be signed: the SDK's
+//!   WebSocket helper signs only `host` and `x-amz-date`, and sends the session id beside them.
+//! - `UNSIGNED-PAYLOAD` and `STREAMING-*` are refused: no SDK uses them for this service, and either would let a body
+//!   through that nobody vouches for.
+//! - A key's `x-amz-security-token` must be the one it was made with; a key made without one accepts none.
+//! - Presigned queries are refused with a message of their own.
+//! - Where real clients disagree about the canonical form, each of their forms is tried, see `canonical`.
+//!
+//! Invariant: a secret, a derived key or an expected signature is in no log, no error and no `Debug` output.
+//! Invariant: nothing here reads a body. Invariant: no input makes this module panic or allocate more than a small
+//! multiple of the request's head.
+//!
+//! A verified call goes on to `admit`; a [`Refusal`] becomes a [`domain::Error`] of kind `Denied`.
+
+pub mod authorization;
+mod canonical;
+mod date;
+pub mod keys;
+mod refusal;
+mod signing;
+#[cfg(test)]
+mod tests;
+mod verifier;
+
+pub use keys::{AccessKey, Keys};
+pub use refusal::Refusal;
+pub use signing::Scope;
+pub use verifier::{EMPTY_PAYLOAD, Payload, Pending, Verifier};
