@@ -1,9 +1,23 @@
 //! From a socket to an authenticated, admitted, typed call; and the one place that writes an error to a client.
 //!
-//! Read in this order: `server` (sockets), `context`, `route`, `auth`, `admit`, `call`, `error`.
+//! Read in this order: `server` (sockets), `context`, `route`, `auth`, `admit`, `body`, `call` (the order of all
+//! stages), `error`.
 //!
 //! Invariant: an unverified caller costs no sandbox and no unbounded memory. Invariant: this crate starts nothing.
 
+mod admit;
 pub mod auth;
 pub mod body;
+mod call;
+mod config;
+mod context;
+mod error;
+mod metrics;
+mod route;
+pub mod server;
 pub mod service;
+
+pub use config::Config;
+pub use metrics::Metrics;
+pub use route::RouteError;
+pub use server::{BindError, Drained, Readiness, Server, Wiring};

@@ -1,7 +1,23 @@
-//! The two kinds of body that cross the front door.
+//! The bodies that cross the front door, and everything that reads them.
+//!
+//! A request's body is a [`source::Source`] until its caller is proven: it has a size limit and deadlines. From there it
+//! becomes either a [`spool`]ed body (whole, hashed, in memory or in an unlinked file) or a [`checked::Checked`] one
+//! (streamed, its declared digest compared before its last bytes are let go).
+//!
+//! Invariant: no body is ever collected without a bound. Invariant: bytes that do not match their signature never
+//! reach their end: the stream breaks off with an error instead.
+
+pub(crate) mod checked;
+pub(crate) mod file;
+pub(crate) mod source;
+pub(crate) mod spool;
+
+#[cfg(test)]
+mod tests;
 
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full};
 
 /// A request's body on its way to a service. Its data may come from the socket, from memory or from a spool file.
 pub type Incoming = UnsyncBoxBody<Bytes, BodyError>;
@@ -31,6 +47,5 @@ pub enum BodyError {
 
 /// A body that is already complete.
 pub fn full(bytes: impl Into<Bytes>) -> Outgoing {
-    use http_body_util::{BodyExt, Full};
     UnsyncBoxBody::new(Full::new(bytes.into()).map_err(|never| match never {}))
 }

@@ -1,0 +1,250 @@
+//! The one place that writes an error to a client.
+//!
+//! A [`domain::Error`] says what kind of failure it is; [`exception`] finds the exception that the operation models for
+//! that kind, and its status. [`Edge`] failures exist only between socket and service: no operation, no body in time.
+//!
+//! The wire form, for every SDK: `x-amzn-ErrorType: NAME`, `Content-Type: application/json`, body `{"message": ...}`;
+//! a `ValidationException` adds `reason` and `fieldList`, as its shape says.
+//!
+//! Decisions where the model is silent:
+//! - A kind that an operation does not model keeps its usual name and status. Clients without that class in their
+//!   model see a plain service error with the name as its code, which says more than a wrong class.
+//! - `Conflict` never becomes `RetryableConflictException`, even where only that is modelled (InvokeAgentRuntime): SDKs
+//!   would call again and again into a state that does not pass by itself.
+//! - `AgentTimeout` is 504 `GatewayTimeoutException`; the model has no name for it.
+//! - `Unsupported` is 501 `NotImplementedException`; SDKs do not retry it.
+//!
+//! Invariant: a container's fault is 424, never 5xx; SDKs retry 5xx and would run the agent three times.
+//! Invariant: no answer carries `WWW-Authenticate`; signed calls have no use for it.
+
+#[cfg(test)]
+mod tests;
+
+use crate::body::source::Fault;
+use api::Operation;
+use bytes::Bytes;
+use domain::error::{FieldError, InvalidReason};
+use domain::{Error, Kind};
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use serde::Serialize;
+
+/// The header that names the exception.
+pub(crate) const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
+/// The type of every document that the front door writes.
+pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// Seconds after which a client may try again while the server is stopping.
+const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("1");
+
+/// What ends a request early.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// A failure in the words of the domain.
+    Domain(Error),
+    /// A failure of the way in.
+    Edge(Edge, String),
+}
+
+/// Failures that only the way from socket to service knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Edge {
+    /// The bytes are not a request.
+    BadRequest,
+    /// No such route, and no credentials that would earn a better answer.
+    MissingToken,
+    /// No such route.
+    UnknownOperation,
+    /// The client took too long to send its body.
+    BodyTimeout,
+    /// The request line is too long.
+    UriTooLong,
+    /// The head is too large.
+    HeadTooLarge,
+}
+
+/// An error as it goes on the wire, but for its request id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Written {
+    /// Status.
+    pub(crate) status: StatusCode,
+    /// Headers, `Content-Type` included.
+    pub(crate) headers: HeaderMap,
+    /// The JSON document.
+    pub(crate) body: Bytes,
+}
+
+impl Failure {
+    /// The error's wire form for a caller of `operation`.
+    pub(crate) fn write(&self, operation: Option<&Operation>) -> Written {
+        let (name, status) = match self {
+            Self::Domain(error) => exception(&error.kind, operation),
+            Self::Edge(edge, _) => edge.exception(),
+        };
+        let mut headers = HeaderMap::with_capacity(6);
+        headers.insert(CONTENT_TYPE, JSON);
+        headers.insert(ERROR_TYPE, HeaderValue::from_static(name));
+        if matches!(
+            self,
+            Self::Domain(Error {
+                kind: Kind::Draining,
+                ..
+            })
+        ) {
+            headers.insert(RETRY_AFTER, RETRY_SECONDS);
+        }
+        Written {
+            status,
+            headers,
+            body: self.document().to_bytes(),
+        }
+    }
+
+    fn document(&self) -> Document<'_> {
+        match self {
+            Self::Edge(_, message) => Document {
+                message,
+                reason: None,
+                field_list: &[],
+            },
+            Self::Domain(Error {
+                kind: Kind::Invalid { reason, fields },
+                message,
+            }) => {
+                let reason = match reason {
+                    InvalidReason::CannotParse => "CannotParse",
+                    InvalidReason::FieldValidationFailed => "FieldValidationFailed",
+                };
+                Document {
+                    message,
+                    reason: Some(reason),
+                    field_list: fields,
+                }
+            }
+            Self::Domain(Error { message, .. }) => Document {
+                message,
+                reason: None,
+                field_list: &[],
+            },
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Domain(error)
+    }
+}
+
+impl Edge {
+    fn exception(self) -> (&'static str, StatusCode) {
+        match self {
+            Self::BadRequest => ("BadRequestException", StatusCode::BAD_REQUEST),
+            Self::MissingToken => ("MissingAuthenticationTokenException", StatusCode::FORBIDDEN),
+            Self::UnknownOperation => ("UnknownOperationException", StatusCode::NOT_FOUND),
+            Self::BodyTimeout => ("RequestTimeoutException", StatusCode::REQUEST_TIMEOUT),
+            Self::UriTooLong => ("RequestUriTooLongException", StatusCode::URI_TOO_LONG),
+            Self::HeadTooLarge => (
+                "RequestHeadersTooLargeException",
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            ),
+        }
+    }
+}
+
+/// What is wrong with a body, told to its sender. `member` is what the model calls the body.
+pub(crate) fn body_failure(fault: &Fault, member: &str) -> Failure {
+    match fault {
+        Fault::Broken {
+            cause,
+            received,
+            promised,
+        } => {
+            let promised = promised.map_or_else(|| "more".to_owned(), |bytes| format!("{bytes} bytes"));
+            let text =
+                format!("The request body ended after {received} bytes, but {promised} were announced: {cause}.");
+            Error::cannot_parse(text).into()
+        }
+        Fault::TooLarge { limit, size } => {
+            let size = size.map_or_else(|| format!("more than {limit}"), |size| size.to_string());
+            Error::invalid_field(
+                member,
+                format!("must be at most {limit} bytes long, but has {size} bytes"),
+            )
+            .into()
+        }
+        Fault::Stalled(pause) => Failure::Edge(
+            Edge::BodyTimeout,
+            format!(
+                "The request body was not complete, and nothing more of it came for {} seconds.",
+                pause.as_secs_f32()
+            ),
+        ),
+        Fault::TooSlow(total) => Failure::Edge(
+            Edge::BodyTimeout,
+            format!(
+                "The request body was not complete after {} seconds. Send it faster.",
+                total.as_secs_f32()
+            ),
+        ),
+        Fault::Digest => {
+            Error::denied("The body does not have the SHA-256 that the signed x-amz-content-sha256 header says.").into()
+        }
+    }
+}
+
+/// The exception and status for a kind of failure, as `operation` models it.
+pub(crate) fn exception(kind: &Kind, operation: Option<&Operation>) -> (&'static str, StatusCode) {
+    let (names, usual): (&[&'static str], StatusCode) = match kind {
+        Kind::Invalid { .. } => (
+            &["ValidationException", "InvalidInputException"],
+            StatusCode::BAD_REQUEST,
+        ),
+        Kind::Denied => (&["AccessDeniedException"], StatusCode::FORBIDDEN),
+        Kind::NotFound => (&["ResourceNotFoundException"], StatusCode::NOT_FOUND),
+        Kind::Conflict => (&["ConflictException"], StatusCode::CONFLICT),
+        Kind::SessionBusy => (
+            &["RetryableConflictException", "ConflictException"],
+            StatusCode::CONFLICT,
+        ),
+        Kind::QuotaExceeded => (
+            &["ServiceQuotaExceededException", "ResourceLimitExceededException"],
+            StatusCode::PAYMENT_REQUIRED,
+        ),
+        Kind::Throttled => (
+            &["ThrottlingException", "ThrottledException"],
+            StatusCode::TOO_MANY_REQUESTS,
+        ),
+        Kind::Agent => (&["RuntimeClientError"], StatusCode::FAILED_DEPENDENCY),
+        Kind::AgentTimeout => (&["GatewayTimeoutException"], StatusCode::GATEWAY_TIMEOUT),
+        Kind::Unsupported => (&["NotImplementedException"], StatusCode::NOT_IMPLEMENTED),
+        Kind::Draining => (&["ServiceUnavailableException"], StatusCode::SERVICE_UNAVAILABLE),
+        Kind::Internal => (
+            &["InternalServerException", "ServiceException"],
+            StatusCode::INTERNAL_SERVER_ERROR,
+        ),
+    };
+    let modelled = operation.and_then(|operation| {
+        let name = names.iter().find(|name| operation.errors.contains(name))?;
+        let exception = api::exception(operation.plane, name)?;
+        Some((exception.name, StatusCode::from_u16(exception.status).ok()?))
+    });
+    modelled.unwrap_or((names[0], usual))
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+    #[serde(rename = "fieldList", skip_serializing_if = "<[_]>::is_empty")]
+    field_list: &'a [FieldError],
+}
+
+impl Document<'_> {
+    fn to_bytes(&self) -> Bytes {
+        serde_json::to_vec(self)
+            .map(Bytes::from)
+            .unwrap_or_else(|_| Bytes::from_static(b"{\"message\":\"\"}"))
+    }
+}

@@ -1,0 +1,217 @@
+//! Which call a request is, from its method and raw path alone.
+//!
+//! Routing works on the path as it came: a percent-encoded ARN is one segment, and nothing is collapsed, because the
+//! signature covers the raw path. Labels are percent-decoded once, after the route is known. Literal segments are
+//! compared as they are: `/runtimes/x/invo%63ations` is not a route.
+//!
+//! Two templates of the model may both fit a path only where one has a literal in place of the other's label; the
+//! literal wins, so a resource named as that literal cannot be reached by that method (as at AWS).
+//!
+//! Invariant: no path makes this panic or take more than a fixed number of steps per segment.
+
+pub(crate) mod label;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use crate::metrics::{CallMetrics, Metrics};
+use crate::service::Service;
+use api::Operation;
+use http::Method;
+use std::collections::HashMap;
+use std::sync::Arc;
+pub(crate) use table::RawLabels;
+use table::{Tree, label_names};
+
+/// Below this everything is ours and nothing is AWS's.
+pub(crate) const OWN_PREFIX: &str = "/_eyot/";
+
+/// All routes.
+#[derive(Debug)]
+pub(crate) struct Router {
+    methods: HashMap<Method, Tree<Arc<Endpoint>>>,
+    own: HashMap<&'static str, Arc<Own>>,
+    unknown: Arc<CallMetrics>,
+    builtin: Arc<CallMetrics>,
+}
+
+/// A modelled operation and who answers it.
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    /// The operation.
+    pub(crate) operation: &'static Operation,
+    /// `None`: part of the API, not of this server.
+    pub(crate) service: Option<Arc<dyn Service>>,
+    /// Names of the template's labels.
+    pub(crate) labels: Vec<&'static str>,
+    /// Where its calls are counted.
+    pub(crate) metrics: Arc<CallMetrics>,
+}
+
+/// A route of our own that a service answers.
+#[derive(Debug)]
+pub(crate) struct Own {
+    /// Who answers.
+    pub(crate) service: Arc<dyn Service>,
+    /// Where its calls are counted.
+    pub(crate) metrics: Arc<CallMetrics>,
+}
+
+/// What the front door itself answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Builtin {
+    /// The process lives.
+    Health,
+    /// Calls are welcome.
+    Ready,
+    /// Prometheus metrics.
+    Metrics,
+}
+
+/// Where a request goes.
+#[derive(Debug)]
+pub(crate) enum Route<'r, 'p> {
+    /// A modelled operation, and its labels as they came.
+    Operation(&'r Arc<Endpoint>, RawLabels<'p>),
+    /// A service's own route.
+    Own(&'r Arc<Own>),
+    /// One of the front door's.
+    Builtin(Builtin),
+    /// Nowhere; the methods that the path would have.
+    Unknown(Vec<&'r Method>),
+}
+
+/// A service list that cannot be routed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RouteError {
+    /// Two services answer the same.
+    #[error("two services answer {0}; each operation and each own route belongs to one service")]
+    Twice(String),
+    /// An own route would hide one of the front door's.
+    #[error("a service's own route '{0}' is one of the front door's own")]
+    Reserved(&'static str),
+    /// A template has more labels than the router keeps.
+    #[error("the path template {0} has too many labels for the router")]
+    TooManyLabels(&'static str),
+}
+
+impl Router {
+    /// All operations of the model, each led to the service that answers it.
+    pub(crate) fn new(services: &[Arc<dyn Service>], metrics: &Metrics) -> Result<Self, RouteError> {
+        let mut answers: HashMap<&'static Operation, &Arc<dyn Service>> = HashMap::new();
+        let mut own = HashMap::new();
+        for service in services {
+            for operation in service.operations() {
+                if answers.insert(operation, service).is_some() {
+                    return Err(RouteError::Twice(operation.name.to_owned()));
+                }
+            }
+            for &name in service.own_routes() {
+                if Builtin::named(name).is_some() {
+                    return Err(RouteError::Reserved(name));
+                }
+                let entry = Own {
+                    service: Arc::clone(service),
+                    metrics: metrics.call(name),
+                };
+                if own.insert(name, Arc::new(entry)).is_some() {
+                    return Err(RouteError::Twice(format!("{OWN_PREFIX}{name}")));
+                }
+            }
+        }
+        let unsupported = metrics.call("unsupported");
+        let mut methods: HashMap<Method, Tree<Arc<Endpoint>>> = HashMap::new();
+        for operation in api::OPERATIONS {
+            let Ok(method) = Method::from_bytes(operation.method.as_bytes()) else {
+                continue;
+            };
+            let service = answers.get(operation).map(|&service| Arc::clone(service));
+            let labels = label_names(operation.uri);
+            if labels.len() > table::MAX_LABELS {
+                return Err(RouteError::TooManyLabels(operation.uri));
+            }
+            // One label value for all operations that are off: they could make 250 empty series.
+            let metrics = if service.is_some() {
+                metrics.call(operation.name)
+            } else {
+                Arc::clone(&unsupported)
+            };
+            let endpoint = Arc::new(Endpoint {
+                operation,
+                service,
+                labels,
+                metrics,
+            });
+            methods
+                .entry(method)
+                .or_insert_with(Tree::new)
+                .add(operation.uri, endpoint);
+        }
+        Ok(Self {
+            methods,
+            own,
+            unknown: metrics.call("unknown"),
+            builtin: metrics.call("builtin"),
+        })
+    }
+
+    /// Where a request goes.
+    pub(crate) fn find<'p>(&self, method: &Method, path: &'p str) -> Route<'_, 'p> {
+        if let Some(rest) = path.strip_prefix(OWN_PREFIX) {
+            let (first, further) = rest.split_once('/').unwrap_or((rest, ""));
+            if let Some(builtin) = Builtin::named(first).filter(|_| further.is_empty()) {
+                let reads = matches!(*method, Method::GET | Method::HEAD);
+                return if reads {
+                    Route::Builtin(builtin)
+                } else {
+                    Route::Unknown(vec![&Method::GET])
+                };
+            }
+            return self
+                .own
+                .get(first)
+                .map_or_else(|| Route::Unknown(Vec::new()), Route::Own);
+        }
+        if let Some((endpoint, labels)) = self.methods.get(method).and_then(|tree| tree.find(path)) {
+            return Route::Operation(endpoint, labels);
+        }
+        let mut others: Vec<_> = self
+            .methods
+            .iter()
+            .filter(|(_, tree)| tree.find(path).is_some())
+            .map(|(method, _)| method)
+            .collect();
+        others.sort_unstable_by_key(|method| method.as_str());
+        Route::Unknown(others)
+    }
+}
+
+impl Router {
+    /// Where requests are counted that lead nowhere.
+    pub(crate) fn unknown(&self) -> &Arc<CallMetrics> {
+        &self.unknown
+    }
+}
+
+impl Route<'_, '_> {
+    /// Where the request is counted.
+    pub(crate) fn metrics<'m>(&'m self, router: &'m Router) -> &'m Arc<CallMetrics> {
+        match self {
+            Self::Operation(endpoint, _) => &endpoint.metrics,
+            Self::Own(own) => &own.metrics,
+            Self::Builtin(_) => &router.builtin,
+            Self::Unknown(_) => &router.unknown,
+        }
+    }
+}
+
+impl Builtin {
+    fn named(name: &str) -> Option<Self> {
+        match name {
+            "healthz" => Some(Self::Health),
+            "readyz" => Some(Self::Ready),
+            "metrics" => Some(Self::Metrics),
+            _ => None,
+        }
+    }
+}
