@@ -1,0 +1,148 @@
+//! Opens a connection to an S3-compatible service: TCP, and TLS when its URL says `https`.
+
+use crate::artifacts::config::S3;
+use bytes::Bytes;
+use http::{Request, Response, Uri};
+use http_body_util::Empty;
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_util::task::AbortOnDropHandle;
+
+/// TCP and TLS together.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// Where a service is.
+pub(super) struct Address {
+    host: String,
+    port: u16,
+    /// The port as the URL has it, for the `Host` header.
+    explicit_port: Option<u16>,
+    tls: Option<TlsConnector>,
+}
+
+/// An open connection for one request. Dropping it closes it.
+pub(super) struct Connection {
+    sender: SendRequest<Empty<Bytes>>,
+    _driver: AbortOnDropHandle<()>,
+}
+
+impl Address {
+    /// Reads a service's URL and its certificates.
+    pub(super) fn new(s3: &S3) -> Result<Self, String> {
+        let shape = "`endpoint` must be a URL such as https://s3.example.com or http://127.0.0.1:9000";
+        let uri: Uri = s3.endpoint.parse().map_err(|_| shape.to_owned())?;
+        let bare = matches!(uri.path(), "" | "/") && uri.query().is_none();
+        let authority = uri.authority().filter(|a| bare && !a.as_str().contains('@'));
+        let authority = authority.ok_or_else(|| shape.to_owned())?;
+        let (port, tls) = match uri.scheme_str() {
+            Some("http") => (80, None),
+            Some("https") => (443, Some(connector(s3)?)),
+            _ => return Err(shape.to_owned()),
+        };
+        let explicit_port = authority.port_u16();
+        Ok(Self {
+            host: authority.host().to_owned(),
+            port: explicit_port.unwrap_or(port),
+            explicit_port,
+            tls,
+        })
+    }
+
+    /// The `Host` header of a request about a bucket.
+    pub(super) fn host_header(&self, s3: &S3, bucket: &str) -> String {
+        let host = self.host_of(s3, bucket);
+        self.explicit_port.map_or(host.clone(), |port| format!("{host}:{port}"))
+    }
+
+    /// Opens a connection; the error says what could not be done.
+    pub(super) async fn open(&self, s3: &S3, bucket: &str) -> Result<Connection, String> {
+        let host = self.host_of(s3, bucket);
+        let opened = timeout(CONNECT, self.handshake(&host)).await;
+        opened.map_err(|_| format!("no connection to {host}:{} in {} seconds", self.port, CONNECT.as_secs()))?
+    }
+
+    async fn handshake(&self, host: &str) -> Result<Connection, String> {
+        // An IPv6 address stands in brackets in a URL, and nowhere else.
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        let tcp = TcpStream::connect((bare, self.port)).await;
+        let tcp = tcp.map_err(|e| format!("no connection to {host}:{}: {e}", self.port))?;
+        let _ = tcp.set_nodelay(true);
+        let Some(tls) = &self.tls else { return http(tcp).await };
+        let name = ServerName::try_from(bare.to_owned()).map_err(|e| format!("'{bare}' is no host name: {e}"))?;
+        let stream = tls
+            .connect(name, tcp)
+            .await
+            .map_err(|e| format!("no TLS with {host}:{}: {e}", self.port))?;
+        http(stream).await
+    }
+
+    fn host_of(&self, s3: &S3, bucket: &str) -> String {
+        if s3.force_path_style {
+            self.host.clone()
+        } else {
+            format!("{bucket}.{}", self.host)
+        }
+    }
+}
+
+impl Connection {
+    /// Sends the request and waits for the answer's head.
+    pub(super) async fn send(&mut self, request: Request<Empty<Bytes>>) -> hyper::Result<Response<Incoming>> {
+        self.sender.send_request(request).await
+    }
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
+    }
+}
+
+async fn http(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Result<Connection, String> {
+    let (sender, connection) = http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(|e| format!("no HTTP: {e}"))?;
+    let driver = tokio::spawn(async move {
+        // What breaks the connection also breaks the request, which reports it.
+        let _ = connection.await;
+    });
+    Ok(Connection {
+        sender,
+        _driver: AbortOnDropHandle::new(driver),
+    })
+}
+
+fn connector(s3: &S3) -> Result<TlsConnector, String> {
+    let mut roots = RootCertStore::empty();
+    match &s3.ca_file {
+        None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
+        Some(file) => {
+            let unusable = |why: String| format!("`ca_file` {}: {why}", file.display());
+            for certificate in CertificateDer::pem_file_iter(file).map_err(|e| unusable(e.to_string()))? {
+                let certificate = certificate.map_err(|e| unusable(e.to_string()))?;
+                roots.add(certificate).map_err(|e| unusable(e.to_string()))?;
+            }
+            if roots.is_empty() {
+                return Err(unusable("there is no certificate in it".to_owned()));
+            }
+        }
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|e| format!("TLS cannot be set up: {e}"))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(TlsConnector::from(Arc::new(config)))
+}

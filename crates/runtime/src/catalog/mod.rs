@@ -1,0 +1,108 @@
+//! What every endpoint serves right now, in memory.
+//!
+//! The invoke path asks here for each call: two hash look-ups on an immutable snapshot, no lock, no storage. The
+//! control plane's reconciler is the only writer; it publishes a runtime as a whole, *before* it commits the records
+//! that say the same. So a client that read READY is served at once, and after a lost commit the reconciler publishes
+//! again what is true.
+//!
+//! Invariant: what is in the catalog as live was fetched, unpacked and checked. After a start it is filled from the
+//! records before the first call is answered.
+
+#[cfg(test)]
+mod tests;
+
+use crate::deployment::{Deployment, Target};
+use arc_swap::ArcSwap;
+use domain::id::{EndpointName, RuntimeId, Version};
+use domain::{Error, Kind};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Finds what an endpoint serves. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Catalog {
+    runtimes: Arc<ArcSwap<HashMap<RuntimeId, Arc<Entry>>>>,
+}
+
+/// All endpoints of one runtime.
+#[derive(Debug, Default)]
+pub(crate) struct Entry {
+    pub(crate) endpoints: HashMap<EndpointName, Serving>,
+}
+
+/// What one endpoint can do for a caller.
+#[derive(Debug)]
+pub(crate) enum Serving {
+    /// It serves this.
+    Live(Arc<Deployment>),
+    /// Its first version, or its version's package, is being made ready.
+    NotYet,
+    /// It cannot serve, and waiting does not help.
+    Unfit {
+        /// The version that it should serve.
+        version: Version,
+        /// Why the version cannot serve.
+        reason: String,
+    },
+}
+
+impl Catalog {
+    /// What the endpoint serves, `DEFAULT` when none is named.
+    ///
+    /// [`Kind::NotFound`] when there is no such runtime or endpoint, [`Kind::SessionBusy`] while its first version is
+    /// being made ready, [`Kind::Agent`] when that version failed.
+    pub fn resolve(&self, runtime: &RuntimeId, endpoint: Option<&EndpointName>) -> Result<Target, Error> {
+        let default;
+        let endpoint = match endpoint {
+            Some(endpoint) => endpoint,
+            None => {
+                default = EndpointName::default_endpoint();
+                &default
+            }
+        };
+        let snapshot = self.runtimes.load();
+        let Some(entry) = snapshot.get(runtime) else {
+            return Err(Error::not_found(format!("There is no agent runtime '{runtime}'.")));
+        };
+        match entry.endpoints.get(endpoint) {
+            Some(Serving::Live(deployment)) => Ok(Target {
+                endpoint: endpoint.clone(),
+                deployment: Arc::clone(deployment),
+            }),
+            Some(Serving::NotYet) => Err(Error::new(
+                Kind::SessionBusy,
+                format!(
+                    "Endpoint '{endpoint}' of agent runtime '{runtime}' is being made ready: try again in a moment."
+                ),
+            )),
+            Some(Serving::Unfit { version, reason }) => Err(Error::agent(format!(
+                "Endpoint '{endpoint}' of agent runtime '{runtime}' cannot serve version {version}: {reason}"
+            ))),
+            None => Err(Error::not_found(format!(
+                "Agent runtime '{runtime}' has no endpoint '{endpoint}'."
+            ))),
+        }
+    }
+
+    /// Replaces all that is known of a runtime.
+    pub(crate) fn publish(&self, runtime: &RuntimeId, entry: Entry) {
+        let entry = Arc::new(entry);
+        self.runtimes.rcu(|old| {
+            let mut new = HashMap::clone(old);
+            new.insert(runtime.clone(), Arc::clone(&entry));
+            new
+        });
+    }
+
+    /// Forgets a runtime.
+    pub(crate) fn remove(&self, runtime: &RuntimeId) {
+        if !self.runtimes.load().contains_key(runtime) {
+            return;
+        }
+        self.runtimes.rcu(|old| {
+            let mut new = HashMap::clone(old);
+            new.remove(runtime);
+            new
+        });
+    }
+}

@@ -1,0 +1,176 @@
+//! AgentCore Runtime as the front door sees it: which operation goes where.
+//!
+//! Control operations go to [`Control`]. `InvokeAgentRuntime` and `StopRuntimeSession` are located here (whose runtime,
+//! which endpoint), looked up in the [`Catalog`] and handed to the [`Invoker`]. `/_eyot/artifacts/` goes to
+//! [`Artifacts`].
+//!
+//! Decisions: the path of a data plane call may hold a runtime's ARN, an endpoint's ARN or a runtime's id. An endpoint's
+//! ARN does the work of `qualifier`; if both are there they must agree. An id needs `accountId` to be invoked, as AWS
+//! demands. Another account is denied, another region is not found; both answers name what this server is.
+
+use crate::artifacts::Artifacts;
+use crate::catalog::Catalog;
+use crate::control::{self, Control, own_account, own_arn};
+use crate::invoke::Invoker;
+use api::operations as op;
+use async_trait::async_trait;
+use domain::arn::ResourceArn;
+use domain::id::{AccountId, EndpointName, Region, RuntimeId, SessionId};
+use domain::{Error, Kind};
+use front_door::service::{Call, OwnCall, OwnReply, Reply, Service};
+use serde_json::{Map, Value};
+use std::sync::Arc;
+
+/// The route of the built-in artifact store.
+const ARTIFACTS: &str = "artifacts";
+const PATH: &str = "agentRuntimeArn";
+
+const DATA_OPERATIONS: [&api::Operation; 2] = [op::INVOKE_AGENT_RUNTIME, op::STOP_RUNTIME_SESSION];
+const OPERATIONS: [&api::Operation; control::OPERATIONS.len() + DATA_OPERATIONS.len()] = {
+    let mut all = [DATA_OPERATIONS[0]; control::OPERATIONS.len() + DATA_OPERATIONS.len()];
+    let mut at = 0;
+    while at < control::OPERATIONS.len() {
+        all[at] = control::OPERATIONS[at];
+        at += 1;
+    }
+    all[at] = DATA_OPERATIONS[0];
+    all[at + 1] = DATA_OPERATIONS[1];
+    all
+};
+
+/// AgentCore Runtime behind the front door.
+#[derive(Debug)]
+pub struct RuntimeService {
+    region: Region,
+    account: AccountId,
+    control: Control,
+    catalog: Catalog,
+    invoker: Invoker,
+    artifacts: Arc<Artifacts>,
+}
+
+/// Whom a data plane call is for.
+#[derive(Debug, PartialEq, Eq)]
+struct Address {
+    runtime: RuntimeId,
+    endpoint: EndpointName,
+}
+
+impl RuntimeService {
+    /// Over a control plane that has recovered; `catalog` and `artifacts` are the ones that it was made with.
+    #[must_use]
+    pub fn new(
+        region: Region,
+        account: AccountId,
+        control: Control,
+        catalog: Catalog,
+        invoker: Invoker,
+        artifacts: Arc<Artifacts>,
+    ) -> Self {
+        Self {
+            region,
+            account,
+            control,
+            catalog,
+            invoker,
+            artifacts,
+        }
+    }
+
+    async fn stop_session(&self, input: &Map<String, Value>) -> Result<Reply, Error> {
+        let address = self.locate(input, false)?;
+        // An endpoint that cannot serve now may still have sessions; one that does not exist has none.
+        match self.catalog.resolve(&address.runtime, Some(&address.endpoint)) {
+            Err(error) if error.kind == Kind::NotFound => return Err(error),
+            _ => {}
+        }
+        let session = text(input, "runtimeSessionId").unwrap_or_default();
+        let session = SessionId::parse(session)
+            .map_err(|invalid| Error::invalid_field("runtimeSessionId", invalid.to_string()))?;
+        self.invoker
+            .stop(
+                &address.runtime,
+                &address.endpoint,
+                &session,
+                text(input, "clientToken"),
+            )
+            .await?;
+        let mut answer = Map::new();
+        answer.insert("runtimeSessionId".to_owned(), Value::from(session.as_str()));
+        Ok(Reply::Document(answer))
+    }
+
+    /// Reads whom a call is for. `needs_account` is whether an id alone will not do.
+    fn locate(&self, input: &Map<String, Value>, needs_account: bool) -> Result<Address, Error> {
+        let path = text(input, PATH).unwrap_or_default();
+        let account = text(input, "accountId");
+        if let Some(account) = account {
+            let asked =
+                AccountId::parse(account).map_err(|invalid| Error::invalid_field("accountId", invalid.to_string()))?;
+            own_account(&asked, &self.account)?;
+        }
+        let (runtime, from_path) = if path.starts_with("arn:") {
+            match own_arn(PATH, path, &self.region, &self.account)? {
+                ResourceArn::Runtime(arn) => (arn.id, None),
+                ResourceArn::Endpoint(arn) => (arn.runtime.id, Some(arn.endpoint)),
+            }
+        } else {
+            let runtime = RuntimeId::parse(path).map_err(|invalid| {
+                let message =
+                    format!("{invalid}, and no ARN such as arn:aws:bedrock-agentcore:REGION:ACCOUNT:runtime/ID");
+                Error::invalid_field(PATH, message)
+            })?;
+            if needs_account && account.is_none() {
+                let message = "is required when the path names the agent runtime by its id: add it, or use the ARN";
+                return Err(Error::invalid_field("accountId", message));
+            }
+            (runtime, None)
+        };
+        let qualifier = text(input, "qualifier").map(|qualifier| {
+            EndpointName::parse(qualifier)
+                .map_err(|_| Error::not_found(format!("Agent runtime '{runtime}' has no endpoint '{qualifier}'.")))
+        });
+        let endpoint = match (from_path, qualifier.transpose()?) {
+            (Some(path), Some(qualifier)) if path != qualifier => {
+                let message = format!("names endpoint '{qualifier}', but the ARN in the path names '{path}'");
+                return Err(Error::invalid_field("qualifier", message));
+            }
+            (path, qualifier) => path.or(qualifier).unwrap_or_else(EndpointName::default_endpoint),
+        };
+        Ok(Address { runtime, endpoint })
+    }
+}
+
+#[async_trait]
+impl Service for RuntimeService {
+    fn operations(&self) -> &'static [&'static api::Operation] {
+        &OPERATIONS
+    }
+
+    async fn call(&self, call: Call) -> Result<Reply, Error> {
+        if call.operation == op::INVOKE_AGENT_RUNTIME {
+            let address = self.locate(&call.input, true)?;
+            let target = self.catalog.resolve(&address.runtime, Some(&address.endpoint))?;
+            return self.invoker.invoke(call, target).await;
+        }
+        if call.operation == op::STOP_RUNTIME_SESSION {
+            return self.stop_session(&call.input).await;
+        }
+        self.control.call(call.operation, call.input).await.map(Reply::Document)
+    }
+
+    fn own_routes(&self) -> &'static [&'static str] {
+        &[ARTIFACTS]
+    }
+
+    async fn call_own(&self, call: OwnCall) -> Result<OwnReply, Error> {
+        match call.path.first().map(String::as_str) {
+            Some(ARTIFACTS) => self.artifacts.call_own(call).await,
+            _ => Err(Error::not_found("There is nothing here.")),
+        }
+    }
+}
+
+fn text<'a>(input: &'a Map<String, Value>, member: &str) -> Option<&'a str> {
+    input.get(member).and_then(Value::as_str)
+}
