@@ -16,6 +16,9 @@
 //!
 //! A request of an SDK matches the usual form at once; others are made only when it does not, at most [`MAX_FORMS`].
 //!
+//! One reading is left out on purpose: the SDK for Rust replaces escapes that are not UTF-8 before it signs, so its
+//! signature would hold for other bytes too.
+//!
 //! Invariant: works on the raw request, before any router or framework has decoded a byte of it.
 
 use std::borrow::Cow;

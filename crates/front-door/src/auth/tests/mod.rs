@@ -1,5 +1,10 @@
 //! Verification against other people's signers: the signing cases of AWS, the SDK for Rust, botocore.
 
+mod authorization;
+mod botocore;
+mod keys;
+mod property;
+mod refusals;
 mod suite;
 
 use super::{AccessKey, EMPTY_PAYLOAD, Keys, Payload, Refusal, Scope, Verifier};
