@@ -26,7 +26,12 @@ pub fn decode<'h>(
     header: impl Fn(&'static str) -> Option<&'h str>,
     body: &[u8],
 ) -> Result<Map<String, Value>, Invalid> {
-    let Some(Shape { kind: Kind::Structure { members, .. }, sensitive, .. }) = operation.input else {
+    let Some(Shape {
+        kind: Kind::Structure { members, .. },
+        sensitive,
+        ..
+    }) = operation.input
+    else {
         return Ok(Map::new());
     };
     let mut json = parse_body(members, body)?;
@@ -52,7 +57,11 @@ pub fn decode<'h>(
             None => {}
         }
     }
-    if checker.violations.is_empty() { Ok(input) } else { Err(Invalid::Fields(checker.violations)) }
+    if checker.violations.is_empty() {
+        Ok(input)
+    } else {
+        Err(Invalid::Fields(checker.violations))
+    }
 }
 
 /// Whether a payload of this shape is bytes or frames, and not one JSON document.
@@ -66,7 +75,9 @@ fn parse_body(members: &[Member], body: &[u8]) -> Result<Map<String, Value>, Inv
     }
     match parse(body)? {
         Value::Object(map) => Ok(map),
-        _ => Err(Invalid::CannotParse("the request body must be a JSON object".to_owned())),
+        _ => Err(Invalid::CannotParse(
+            "the request body must be a JSON object".to_owned(),
+        )),
     }
 }
 
@@ -91,7 +102,9 @@ fn parse(body: &[u8]) -> Result<Value, Invalid> {
             serde_json::error::Category::Eof => "ends too early",
             _ => "is not valid JSON",
         };
-        Invalid::CannotParse(format!("the request body {what} at line {line} column {column}; send one JSON object"))
+        Invalid::CannotParse(format!(
+            "the request body {what} at line {line} column {column}; send one JSON object"
+        ))
     })
 }
 
@@ -101,7 +114,10 @@ fn first<'a>(mut pairs: impl Iterator<Item = (&'a str, &'a str)>, name: &str) ->
 
 /// A list takes every value of its key, anything else the first.
 fn from_query(member: &Member, query: &[(String, String)]) -> Option<Result<Value, &'static str>> {
-    let mut values = query.iter().filter(|(key, _)| key == member.wire_name).map(|(_, value)| value.as_str());
+    let mut values = query
+        .iter()
+        .filter(|(key, _)| key == member.wire_name)
+        .map(|(_, value)| value.as_str());
     match &member.shape.kind {
         Kind::List { member, .. } => {
             let items: Result<Vec<Value>, _> = values.map(|text| from_text(member, text)).collect();
@@ -124,14 +140,18 @@ fn from_header(shape: &Shape, text: &str) -> Result<Value, &'static str> {
 
 fn from_text(shape: &Shape, text: &str) -> Result<Value, &'static str> {
     match &shape.kind {
-        Kind::Integer { .. } | Kind::Long { .. } => {
-            text.parse::<i64>().map(Value::from).map_err(|_| "Member must be an integer")
-        }
+        Kind::Integer { .. } | Kind::Long { .. } => text
+            .parse::<i64>()
+            .map(Value::from)
+            .map_err(|_| "Member must be an integer"),
         Kind::Float { .. } | Kind::Double { .. } => match text.parse::<f64>() {
             Ok(number) if number.is_finite() => Ok(number.into()),
             _ => Err("Member must be a number"),
         },
-        Kind::Boolean => text.parse::<bool>().map(Value::from).map_err(|_| "Member must be true or false"),
+        Kind::Boolean => text
+            .parse::<bool>()
+            .map(Value::from)
+            .map_err(|_| "Member must be true or false"),
         Kind::Timestamp { format } => match wire::timestamp_from_text(text) {
             Some(at) => Ok(wire::timestamp_to_json(at, *format)),
             None => Err("Member must be a timestamp like 2026-11-22T10:00:00Z"),

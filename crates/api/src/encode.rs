@@ -26,13 +26,23 @@ pub struct Encoded {
 /// Encodes an operation's output. Members that the model does not know are dropped, and so are `null` ones.
 #[must_use]
 pub fn encode(operation: &'static Operation, output: &Map<String, Value>) -> Encoded {
-    let mut encoded = Encoded { status: operation.status, headers: Vec::new(), body: Vec::new() };
+    let mut encoded = Encoded {
+        status: operation.status,
+        headers: Vec::new(),
+        body: Vec::new(),
+    };
     let mut body: BTreeMap<&str, &Value> = BTreeMap::new();
     let mut has_payload = false;
-    if let Some(Shape { kind: Kind::Structure { members, .. }, .. }) = operation.output {
+    if let Some(Shape {
+        kind: Kind::Structure { members, .. },
+        ..
+    }) = operation.output
+    {
         for member in *members {
             has_payload |= member.location == Location::Payload;
-            let Some(value) = output.get(member.key()).filter(|value| !value.is_null()) else { continue };
+            let Some(value) = output.get(member.key()).filter(|value| !value.is_null()) else {
+                continue;
+            };
             match member.location {
                 Location::Body => drop(body.insert(member.wire_name, value)),
                 Location::Header => encoded.headers.push((member.wire_name, to_text(member.shape, value))),
@@ -52,7 +62,10 @@ pub fn encode(operation: &'static Operation, output: &Map<String, Value>) -> Enc
 }
 
 fn status(value: &Value) -> Option<u16> {
-    value.as_u64().and_then(|status| u16::try_from(status).ok()).filter(|status| (100..=599).contains(status))
+    value
+        .as_u64()
+        .and_then(|status| u16::try_from(status).ok())
+        .filter(|status| (100..=599).contains(status))
 }
 
 fn payload(shape: &Shape, value: &Value) -> Vec<u8> {

@@ -93,7 +93,9 @@ pub struct Exception {
 /// Finds an operation by its name.
 #[must_use]
 pub fn operation(plane: Plane, name: &str) -> Option<&'static Operation> {
-    OPERATIONS.iter().find(|operation| operation.plane == plane && operation.name == name)
+    OPERATIONS
+        .iter()
+        .find(|operation| operation.plane == plane && operation.name == name)
 }
 
 /// Finds an exception by its name.

@@ -130,7 +130,11 @@ impl Member {
     /// Its key in an input or output map and in the generated type: the JSON member if it is one, else its name.
     #[must_use]
     pub fn key(&self) -> &'static str {
-        if self.location == Location::Body { self.wire_name } else { self.name }
+        if self.location == Location::Body {
+            self.wire_name
+        } else {
+            self.name
+        }
     }
 }
 
@@ -165,14 +169,17 @@ pub enum TimestampFormat {
 /// A pattern that a whole string must match; compiled once, when it is first needed.
 pub struct Pattern {
     source: &'static str,
-    compiled: OnceLock<Result<Regex, regex::Error>>,
+    compiled: OnceLock<Result<Compiled, regex::Error>>,
 }
 
 impl Pattern {
     /// A pattern of a model, in the dialect of the models.
     #[must_use]
     pub const fn new(source: &'static str) -> Self {
-        Self { source, compiled: OnceLock::new() }
+        Self {
+            source,
+            compiled: OnceLock::new(),
+        }
     }
 
     /// As the model writes it.
@@ -184,17 +191,37 @@ impl Pattern {
     /// Whether the whole of `text` matches. A pattern that does not compile matches nothing; a test compiles all.
     #[must_use]
     pub fn matches(&self, text: &str) -> bool {
-        self.compiled().is_ok_and(|regex| regex.is_match(text))
+        self.compiled().is_ok_and(|compiled| {
+            compiled.all.is_match(text) && !compiled.but_not.as_ref().is_some_and(|but_not| but_not.is_match(text))
+        })
     }
 
-    /// The compiled pattern.
-    pub(crate) fn compiled(&self) -> Result<&Regex, &regex::Error> {
-        self.compiled
-            .get_or_init(|| {
-                let anchored = format!(r"\A(?:{})\z", in_our_dialect(self.source));
-                RegexBuilder::new(&anchored).size_limit(PATTERN_SIZE).build()
-            })
-            .as_ref()
+    pub(crate) fn compiled(&self) -> Result<&Compiled, &regex::Error> {
+        self.compiled.get_or_init(|| Compiled::new(self.source)).as_ref()
+    }
+}
+
+/// A pattern as `regex` can run it.
+pub(crate) struct Compiled {
+    /// Matches the whole text.
+    all: Regex,
+    /// Must not match the start of the text: the models' patterns may begin with a negative look-ahead, which `regex`
+    /// does not have.
+    but_not: Option<Regex>,
+}
+
+impl Compiled {
+    fn new(source: &str) -> Result<Self, regex::Error> {
+        let build = |pattern: &str| RegexBuilder::new(pattern).size_limit(PATTERN_SIZE).build();
+        let (but_not, rest) = match source.strip_prefix("(?!").and_then(|rest| rest.split_once(')')) {
+            // An inner group would have to be balanced; no model has one, and an unbalanced rest does not compile.
+            Some((but_not, rest)) => (Some(build(&format!(r"\A(?:{})", in_our_dialect(but_not)))?), rest),
+            None => (None, source),
+        };
+        Ok(Self {
+            all: build(&format!(r"\A(?:{})\z", in_our_dialect(rest)))?,
+            but_not,
+        })
     }
 }
 

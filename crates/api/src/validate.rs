@@ -42,12 +42,17 @@ pub(crate) struct Checker {
 
 impl Checker {
     pub(crate) fn new() -> Self {
-        Self { path: String::new(), violations: Vec::new() }
+        Self {
+            path: String::new(),
+            violations: Vec::new(),
+        }
     }
 
     /// Checks one member of the input that was given.
     pub(crate) fn member(&mut self, member: &Member, value: &mut Value, sensitive: bool) {
-        self.below(Step::Member(member.name), |this| this.value(member.shape, value, sensitive));
+        self.below(Step::Member(member.name), |this| {
+            this.value(member.shape, value, sensitive)
+        });
     }
 
     /// Records that a member is required and absent.
@@ -105,7 +110,11 @@ impl Checker {
                 None => self.report("Member must be base64"),
             },
             (_, Value::Null) => self.report("Member must not be null"),
-            (kind, value) => self.report(&format!("Member must be {}, not {}", kind_name(kind), value_name(value))),
+            (kind, value) => self.report(&format!(
+                "Member must be {}, not {}",
+                kind_name(kind),
+                value_name(value)
+            )),
         }
     }
 
@@ -120,16 +129,31 @@ impl Checker {
         }
         if union && map.len() != 1 {
             let names: Vec<&str> = members.iter().map(|member| member.name).collect();
-            let message = format!("Member must have exactly one of [{}], not {}", names.join(", "), map.len());
+            let message = format!(
+                "Member must have exactly one of [{}], not {}",
+                names.join(", "),
+                map.len()
+            );
             self.report(&message);
         }
     }
 
     fn text(&mut self, shape: &Shape, text: &str, sensitive: bool) {
-        let Kind::String { min, max, pattern, values } = &shape.kind else { return };
+        let Kind::String {
+            min,
+            max,
+            pattern,
+            values,
+        } = &shape.kind
+        else {
+            return;
+        };
         let quoted = (!sensitive && !shape.sensitive).then_some(text);
         if !values.is_empty() && !values.contains(&text) {
-            self.report_value(&format!("Member must satisfy enum value set: [{}]", values.join(", ")), quoted);
+            self.report_value(
+                &format!("Member must satisfy enum value set: [{}]", values.join(", ")),
+                quoted,
+            );
         }
         if min.is_some() || max.is_some() {
             self.length(text.chars().count(), *min, *max, quoted);
@@ -149,7 +173,10 @@ impl Checker {
     fn length(&mut self, length: usize, min: Option<u64>, max: Option<u64>, quoted: Option<&str>) {
         let length = length as u64;
         if let Some(min) = min.filter(|min| length < *min) {
-            self.report_value(&format!("Member must have length greater than or equal to {min}"), quoted);
+            self.report_value(
+                &format!("Member must have length greater than or equal to {min}"),
+                quoted,
+            );
         }
         if let Some(max) = max.filter(|max| length > *max) {
             self.report_value(&format!("Member must have length less than or equal to {max}"), quoted);
@@ -160,7 +187,10 @@ impl Checker {
         let said = n.to_string();
         let quoted = (!sensitive).then_some(said.as_str());
         if let Some(min) = min.filter(|min| n < *min) {
-            self.report_value(&format!("Member must have value greater than or equal to {min}"), quoted);
+            self.report_value(
+                &format!("Member must have value greater than or equal to {min}"),
+                quoted,
+            );
         }
         if let Some(max) = max.filter(|max| n > *max) {
             self.report_value(&format!("Member must have value less than or equal to {max}"), quoted);
@@ -176,7 +206,10 @@ impl Checker {
 
     fn report(&mut self, message: &str) {
         if self.violations.len() < MAX_VIOLATIONS {
-            self.violations.push(Violation { path: self.path.clone(), message: message.to_owned() });
+            self.violations.push(Violation {
+                path: self.path.clone(),
+                message: message.to_owned(),
+            });
         }
     }
 

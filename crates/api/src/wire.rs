@@ -29,7 +29,9 @@ impl Serialize for Blob {
 impl<'de> Deserialize<'de> for Blob {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-        base64_bytes(&text).map(Self).ok_or_else(|| D::Error::custom("not base64"))
+        base64_bytes(&text)
+            .map(Self)
+            .ok_or_else(|| D::Error::custom("not base64"))
     }
 }
 
@@ -82,8 +84,8 @@ pub(crate) fn timestamp_from_json(value: &serde_json::Value, format: TimestampFo
             Some(seconds) => Timestamp::from_second(seconds).ok(),
             None => from_fractional_seconds(number.as_f64()?),
         },
-        (TimestampFormat::EpochSeconds, _) => None,
-        (_, serde_json::Value::String(text)) => timestamp_from_text(text),
+        (TimestampFormat::Iso8601, serde_json::Value::String(text)) => text.parse().ok(),
+        (TimestampFormat::HttpDate, serde_json::Value::String(text)) => from_http_date(text),
         _ => None,
     }
 }
@@ -96,6 +98,10 @@ pub(crate) fn timestamp_from_text(text: &str) -> Option<Timestamp> {
     if let Ok(seconds) = text.parse::<f64>() {
         return from_fractional_seconds(seconds);
     }
+    from_http_date(text)
+}
+
+fn from_http_date(text: &str) -> Option<Timestamp> {
     jiff::fmt::rfc2822::parse(text).ok().map(|zoned| zoned.timestamp())
 }
 
@@ -103,7 +109,10 @@ fn epoch_seconds_value(at: Timestamp) -> serde_json::Value {
     if at.subsec_nanosecond() == 0 {
         return at.as_second().into();
     }
-    #[allow(clippy::cast_precision_loss, reason = "microseconds of this age fit an f64 exactly enough")]
+    #[allow(
+        clippy::cast_precision_loss,
+        reason = "microseconds of this age fit an f64 exactly enough"
+    )]
     let seconds = at.as_microsecond() as f64 / 1e6;
     seconds.into()
 }
@@ -120,7 +129,10 @@ fn from_fractional_seconds(seconds: f64) -> Option<Timestamp> {
 /// `serde(with)` modules, one pair per format: for a required member and for an optional one.
 macro_rules! timestamp_format {
     ($required:ident, $optional:ident, $format:expr) => {
-        #[allow(dead_code, reason = "which formats are used depends on the operations that are switched on")]
+        #[allow(
+            dead_code,
+            reason = "which formats are used depends on the operations that are switched on"
+        )]
         pub(crate) mod $required {
             use super::*;
 
@@ -134,7 +146,10 @@ macro_rules! timestamp_format {
             }
         }
 
-        #[allow(dead_code, reason = "which formats are used depends on the operations that are switched on")]
+        #[allow(
+            dead_code,
+            reason = "which formats are used depends on the operations that are switched on"
+        )]
         pub(crate) mod $optional {
             use super::*;
 

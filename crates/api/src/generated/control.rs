@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 
-#[derive(Clone, PartialEq, Debug, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct AccessDeniedException {
     #[serde(rename = "message", default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
@@ -108,7 +108,7 @@ impl fmt::Debug for AgentRuntime {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AgentRuntimeArtifact {
     #[serde(rename = "codeConfiguration")]
     CodeConfiguration(CodeConfiguration),
@@ -271,7 +271,7 @@ impl fmt::Display for AgentRuntimeStatus {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AllowedPort {
     #[serde(rename = "port")]
     Port(i32),
@@ -285,7 +285,7 @@ impl Structure for AllowedPort {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct AllowedWorkloadConfiguration {
     #[serde(rename = "hostingEnvironments", default, skip_serializing_if = "Option::is_none")]
     pub hosting_environments: Option<Vec<HostingEnvironment>>,
@@ -299,7 +299,7 @@ impl Structure for AllowedWorkloadConfiguration {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AuthorizerConfiguration {
     #[serde(rename = "customJWTAuthorizer")]
     CustomJwtAuthorizer(CustomJWTAuthorizerConfiguration),
@@ -311,7 +311,7 @@ impl Structure for AuthorizerConfiguration {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuthorizingClaimMatchValueType {
     #[serde(rename = "claimMatchOperator")]
     pub claim_match_operator: ClaimMatchOperatorType,
@@ -325,7 +325,7 @@ impl Structure for AuthorizingClaimMatchValueType {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct BuildLifecycleHooks {
     #[serde(rename = "warmup", default, skip_serializing_if = "Option::is_none")]
     pub warmup: Option<LifecycleHook>,
@@ -337,7 +337,7 @@ impl Structure for BuildLifecycleHooks {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CapacityProviderConfiguration {
     #[serde(rename = "capacityProviderArn")]
     pub capacity_provider_arn: String,
@@ -349,7 +349,7 @@ impl Structure for CapacityProviderConfiguration {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CapacityProviderVolumeConfiguration {
     #[serde(rename = "mountPath")]
     pub mount_path: String,
@@ -363,7 +363,7 @@ impl Structure for CapacityProviderVolumeConfiguration {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CertificateConfiguration {
     #[serde(rename = "s3")]
     S3(S3CertificateConfiguration),
@@ -408,7 +408,7 @@ impl fmt::Display for ClaimMatchOperatorType {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ClaimMatchValueType {
     #[serde(rename = "matchValueString")]
     MatchValueString(String),
@@ -422,7 +422,7 @@ impl Structure for ClaimMatchValueType {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Code {
     #[serde(rename = "s3")]
     S3(S3Location),
@@ -434,7 +434,7 @@ impl Structure for Code {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CodeConfiguration {
     #[serde(rename = "code")]
     pub code: Code,
@@ -450,7 +450,7 @@ impl Structure for CodeConfiguration {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConcurrentModificationException {
     #[serde(rename = "message")]
     pub message: String,
@@ -462,7 +462,7 @@ impl Structure for ConcurrentModificationException {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ConflictException {
     #[serde(rename = "message", default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
@@ -474,7 +474,7 @@ impl Structure for ConflictException {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerConfiguration {
     #[serde(rename = "containerUri")]
     pub container_uri: String,
@@ -642,7 +642,7 @@ impl fmt::Debug for CreateAgentRuntimeRequest {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CreateAgentRuntimeResponse {
     #[serde(rename = "agentRuntimeArn")]
     pub agent_runtime_arn: String,
@@ -664,7 +664,7 @@ impl Structure for CreateAgentRuntimeResponse {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CustomClaimValidationType {
     #[serde(rename = "authorizingClaimMatchValue")]
     pub authorizing_claim_match_value: AuthorizingClaimMatchValueType,
@@ -680,7 +680,7 @@ impl Structure for CustomClaimValidationType {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CustomJWTAuthorizerConfiguration {
     #[serde(rename = "advertisedScopeMapping", default, skip_serializing_if = "Option::is_none")]
     pub advertised_scope_mapping: Option<BTreeMap<String, String>>,
@@ -722,7 +722,7 @@ impl Structure for CustomJWTAuthorizerConfiguration {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DecryptionFailure {
     #[serde(rename = "message")]
     pub message: String,
@@ -786,7 +786,7 @@ impl fmt::Debug for DeleteAgentRuntimeEndpointResponse {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeleteAgentRuntimeRequest {
     #[serde(rename = "agentRuntimeId")]
     pub agent_runtime_id: String,
@@ -802,7 +802,7 @@ impl Structure for DeleteAgentRuntimeRequest {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeleteAgentRuntimeResponse {
     #[serde(rename = "agentRuntimeId", default, skip_serializing_if = "Option::is_none")]
     pub agent_runtime_id: Option<String>,
@@ -818,7 +818,7 @@ impl Structure for DeleteAgentRuntimeResponse {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeleteResourcePolicyRequest {
     #[serde(rename = "resourceArn")]
     pub resource_arn: String,
@@ -830,7 +830,7 @@ impl Structure for DeleteResourcePolicyRequest {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct DeleteResourcePolicyResponse {}
 
 impl Structure for DeleteResourcePolicyResponse {
@@ -839,7 +839,7 @@ impl Structure for DeleteResourcePolicyResponse {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EfsAccessPointConfiguration {
     #[serde(rename = "accessPointArn")]
     pub access_point_arn: String,
@@ -853,7 +853,7 @@ impl Structure for EfsAccessPointConfiguration {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EncryptionFailure {
     #[serde(rename = "message")]
     pub message: String,
@@ -893,7 +893,7 @@ impl fmt::Display for EndpointIpAddressType {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FilesystemConfiguration {
     #[serde(rename = "capacityProviderVolume")]
     CapacityProviderVolume(CapacityProviderVolumeConfiguration),
@@ -984,7 +984,7 @@ impl fmt::Debug for GetAgentRuntimeEndpointResponse {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GetAgentRuntimeRequest {
     #[serde(rename = "agentRuntimeId")]
     pub agent_runtime_id: String,
@@ -1102,7 +1102,7 @@ impl fmt::Debug for GetAgentRuntimeResponse {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GetResourcePolicyRequest {
     #[serde(rename = "resourceArn")]
     pub resource_arn: String,
@@ -1114,7 +1114,7 @@ impl Structure for GetResourcePolicyRequest {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct GetResourcePolicyResponse {
     #[serde(rename = "policy", default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<String>,
@@ -1126,7 +1126,7 @@ impl Structure for GetResourcePolicyResponse {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostingEnvironment {
     #[serde(rename = "arn")]
     pub arn: String,
@@ -1138,7 +1138,7 @@ impl Structure for HostingEnvironment {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HttpPostLifecycleHookAction {
     #[serde(rename = "path")]
     pub path: String,
@@ -1180,7 +1180,7 @@ impl fmt::Display for InboundTokenClaimValueType {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct InternalServerException {
     #[serde(rename = "message", default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
@@ -1192,7 +1192,7 @@ impl Structure for InternalServerException {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct LifecycleConfiguration {
     #[serde(
         rename = "idleRuntimeSessionTimeout",
@@ -1210,7 +1210,7 @@ impl Structure for LifecycleConfiguration {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LifecycleHook {
     #[serde(rename = "action")]
     pub action: LifecycleHookAction,
@@ -1222,7 +1222,7 @@ impl Structure for LifecycleHook {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LifecycleHookAction {
     #[serde(rename = "httpPost")]
     HttpPost(HttpPostLifecycleHookAction),
@@ -1234,7 +1234,7 @@ impl Structure for LifecycleHookAction {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListAgentRuntimeEndpointsRequest {
     #[serde(rename = "agentRuntimeId")]
     pub agent_runtime_id: String,
@@ -1250,7 +1250,7 @@ impl Structure for ListAgentRuntimeEndpointsRequest {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListAgentRuntimeEndpointsResponse {
     #[serde(rename = "nextToken", default, skip_serializing_if = "Option::is_none")]
     pub next_token: Option<String>,
@@ -1264,7 +1264,7 @@ impl Structure for ListAgentRuntimeEndpointsResponse {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListAgentRuntimeVersionsRequest {
     #[serde(rename = "agentRuntimeId")]
     pub agent_runtime_id: String,
@@ -1280,7 +1280,7 @@ impl Structure for ListAgentRuntimeVersionsRequest {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListAgentRuntimeVersionsResponse {
     #[serde(rename = "agentRuntimes")]
     pub agent_runtimes: Vec<AgentRuntime>,
@@ -1294,7 +1294,7 @@ impl Structure for ListAgentRuntimeVersionsResponse {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ListAgentRuntimesRequest {
     #[serde(rename = "maxResults", default, skip_serializing_if = "Option::is_none")]
     pub max_results: Option<i32>,
@@ -1308,7 +1308,7 @@ impl Structure for ListAgentRuntimesRequest {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListAgentRuntimesResponse {
     #[serde(rename = "agentRuntimes")]
     pub agent_runtimes: Vec<AgentRuntime>,
@@ -1322,7 +1322,7 @@ impl Structure for ListAgentRuntimesResponse {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListTagsForResourceRequest {
     #[serde(rename = "resourceArn")]
     pub resource_arn: String,
@@ -1334,7 +1334,7 @@ impl Structure for ListTagsForResourceRequest {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ListTagsForResourceResponse {
     #[serde(rename = "tags", default, skip_serializing_if = "Option::is_none")]
     pub tags: Option<BTreeMap<String, String>>,
@@ -1346,7 +1346,7 @@ impl Structure for ListTagsForResourceResponse {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ManagedVpcResource {
     #[serde(rename = "endpointIpAddressType")]
     pub endpoint_ip_address_type: EndpointIpAddressType,
@@ -1368,7 +1368,7 @@ impl Structure for ManagedVpcResource {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetworkConfiguration {
     #[serde(rename = "networkMode")]
     pub network_mode: NetworkMode,
@@ -1410,7 +1410,7 @@ impl fmt::Display for NetworkMode {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PortRange {
     #[serde(rename = "from")]
     pub from: i32,
@@ -1424,7 +1424,7 @@ impl Structure for PortRange {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PrivateEndpoint {
     #[serde(rename = "managedVpcResource")]
     ManagedVpcResource(ManagedVpcResource),
@@ -1438,7 +1438,7 @@ impl Structure for PrivateEndpoint {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PrivateEndpointOverride {
     #[serde(rename = "domain")]
     pub domain: String,
@@ -1452,7 +1452,7 @@ impl Structure for PrivateEndpointOverride {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProtocolConfiguration {
     #[serde(rename = "path", default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
@@ -1468,7 +1468,7 @@ impl Structure for ProtocolConfiguration {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PutResourcePolicyRequest {
     #[serde(rename = "policy")]
     pub policy: String,
@@ -1482,7 +1482,7 @@ impl Structure for PutResourcePolicyRequest {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PutResourcePolicyResponse {
     #[serde(rename = "policy")]
     pub policy: String,
@@ -1494,7 +1494,7 @@ impl Structure for PutResourcePolicyResponse {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RequestHeaderConfiguration {
     #[serde(rename = "requestHeaderAllowlist")]
     RequestHeaderAllowlist(Vec<String>),
@@ -1506,7 +1506,7 @@ impl Structure for RequestHeaderConfiguration {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResourceConfiguration {
     #[serde(rename = "minimumMemoryInMiB")]
     pub minimum_memory_in_mib: i32,
@@ -1518,7 +1518,7 @@ impl Structure for ResourceConfiguration {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ResourceLimitExceededException {
     #[serde(rename = "message", default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
@@ -1530,7 +1530,7 @@ impl Structure for ResourceLimitExceededException {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ResourceNotFoundException {
     #[serde(rename = "message", default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
@@ -1542,7 +1542,7 @@ impl Structure for ResourceNotFoundException {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RetryableConflictException {
     #[serde(rename = "message")]
     pub message: String,
@@ -1554,7 +1554,7 @@ impl Structure for RetryableConflictException {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct RuntimeHooksConfiguration {
     #[serde(rename = "build", default, skip_serializing_if = "Option::is_none")]
     pub build: Option<BuildLifecycleHooks>,
@@ -1566,7 +1566,7 @@ impl Structure for RuntimeHooksConfiguration {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RuntimeMetadataConfiguration {
     #[serde(rename = "requireMMDSV2")]
     pub require_mmdsv2: bool,
@@ -1578,7 +1578,7 @@ impl Structure for RuntimeMetadataConfiguration {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct S3CertificateConfiguration {
     #[serde(rename = "bucketOwnerAccountId", default, skip_serializing_if = "Option::is_none")]
     pub bucket_owner_account_id: Option<String>,
@@ -1592,7 +1592,7 @@ impl Structure for S3CertificateConfiguration {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct S3FilesAccessPointConfiguration {
     #[serde(rename = "accessPointArn")]
     pub access_point_arn: String,
@@ -1606,7 +1606,7 @@ impl Structure for S3FilesAccessPointConfiguration {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct S3Location {
     #[serde(rename = "bucket")]
     pub bucket: String,
@@ -1622,7 +1622,7 @@ impl Structure for S3Location {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SecretsManagerCertificateConfiguration {
     #[serde(rename = "secretArn")]
     pub secret_arn: String,
@@ -1634,7 +1634,7 @@ impl Structure for SecretsManagerCertificateConfiguration {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SelfManagedLatticeResource {
     #[serde(rename = "resourceConfigurationIdentifier")]
     ResourceConfigurationIdentifier(String),
@@ -1680,7 +1680,7 @@ impl fmt::Display for ServerProtocol {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ServiceException {
     #[serde(rename = "message", default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
@@ -1692,7 +1692,7 @@ impl Structure for ServiceException {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ServiceQuotaExceededException {
     #[serde(rename = "message", default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
@@ -1704,7 +1704,7 @@ impl Structure for ServiceQuotaExceededException {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionStorageConfiguration {
     #[serde(rename = "mountPath")]
     pub mount_path: String,
@@ -1716,7 +1716,7 @@ impl Structure for SessionStorageConfiguration {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SubscriptionRequiredException {
     #[serde(rename = "message")]
     pub message: String,
@@ -1732,7 +1732,7 @@ impl Structure for SubscriptionRequiredException {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TagResourceRequest {
     #[serde(rename = "resourceArn")]
     pub resource_arn: String,
@@ -1746,7 +1746,7 @@ impl Structure for TagResourceRequest {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct TagResourceResponse {}
 
 impl Structure for TagResourceResponse {
@@ -1755,7 +1755,7 @@ impl Structure for TagResourceResponse {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ThrottledException {
     #[serde(rename = "message", default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
@@ -1767,7 +1767,7 @@ impl Structure for ThrottledException {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ThrottlingException {
     #[serde(rename = "message", default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
@@ -1779,7 +1779,7 @@ impl Structure for ThrottlingException {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct UnauthorizedException {
     #[serde(rename = "message", default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
@@ -1791,7 +1791,7 @@ impl Structure for UnauthorizedException {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UntagResourceRequest {
     #[serde(rename = "resourceArn")]
     pub resource_arn: String,
@@ -1805,7 +1805,7 @@ impl Structure for UntagResourceRequest {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct UntagResourceResponse {}
 
 impl Structure for UntagResourceResponse {
@@ -1846,7 +1846,7 @@ impl fmt::Debug for UpdateAgentRuntimeEndpointRequest {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UpdateAgentRuntimeEndpointResponse {
     #[serde(rename = "agentRuntimeArn")]
     pub agent_runtime_arn: String,
@@ -1953,7 +1953,7 @@ impl fmt::Debug for UpdateAgentRuntimeRequest {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UpdateAgentRuntimeResponse {
     #[serde(rename = "agentRuntimeArn")]
     pub agent_runtime_arn: String,
@@ -1977,7 +1977,7 @@ impl Structure for UpdateAgentRuntimeResponse {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ValidationException {
     #[serde(rename = "fieldList", default, skip_serializing_if = "Option::is_none")]
     pub field_list: Option<Vec<ValidationExceptionField>>,
@@ -1993,7 +1993,7 @@ impl Structure for ValidationException {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ValidationExceptionField {
     #[serde(rename = "message")]
     pub message: String,
@@ -2050,7 +2050,7 @@ impl fmt::Display for ValidationExceptionReason {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VpcConfig {
     #[serde(
         rename = "requireServiceS3Endpoint",
@@ -2070,7 +2070,7 @@ impl Structure for VpcConfig {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkloadIdentityDetails {
     #[serde(rename = "workloadIdentityArn")]
     pub workload_identity_arn: String,

@@ -9,7 +9,7 @@ use crate::{Shape, Structure};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-#[derive(Clone, PartialEq, Debug, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct AccessDeniedException {
     #[serde(rename = "message", default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
@@ -21,7 +21,7 @@ impl Structure for AccessDeniedException {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ConflictException {
     #[serde(rename = "message", default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
@@ -33,7 +33,7 @@ impl Structure for ConflictException {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct DuplicateIdException {
     #[serde(rename = "message", default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
@@ -45,7 +45,7 @@ impl Structure for DuplicateIdException {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct InternalServerException {
     #[serde(rename = "message", default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
@@ -57,7 +57,7 @@ impl Structure for InternalServerException {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InvalidInputException {
     #[serde(rename = "message")]
     pub message: String,
@@ -69,7 +69,7 @@ impl Structure for InvalidInputException {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InvokeAgentRuntimeRequest {
     #[serde(rename = "accept", default, skip_serializing_if = "Option::is_none")]
     pub accept: Option<String>,
@@ -109,7 +109,7 @@ impl Structure for InvokeAgentRuntimeRequest {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InvokeAgentRuntimeResponse {
     #[serde(rename = "baggage", default, skip_serializing_if = "Option::is_none")]
     pub baggage: Option<String>,
@@ -139,7 +139,7 @@ impl Structure for InvokeAgentRuntimeResponse {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ResourceNotFoundException {
     #[serde(rename = "message", default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
@@ -151,7 +151,7 @@ impl Structure for ResourceNotFoundException {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RetryableConflictException {
     #[serde(rename = "message")]
     pub message: String,
@@ -163,7 +163,7 @@ impl Structure for RetryableConflictException {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct RuntimeClientError {
     #[serde(rename = "message", default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
@@ -175,7 +175,7 @@ impl Structure for RuntimeClientError {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceException {
     #[serde(rename = "message")]
     pub message: String,
@@ -187,7 +187,7 @@ impl Structure for ServiceException {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ServiceQuotaExceededException {
     #[serde(rename = "message", default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
@@ -199,7 +199,7 @@ impl Structure for ServiceQuotaExceededException {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceUnavailableException {
     #[serde(rename = "message")]
     pub message: String,
@@ -213,7 +213,7 @@ impl Structure for ServiceUnavailableException {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StopRuntimeSessionRequest {
     #[serde(rename = "agentRuntimeArn")]
     pub agent_runtime_arn: String,
@@ -231,7 +231,7 @@ impl Structure for StopRuntimeSessionRequest {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct StopRuntimeSessionResponse {
     #[serde(rename = "runtimeSessionId", default, skip_serializing_if = "Option::is_none")]
     pub runtime_session_id: Option<String>,
@@ -245,7 +245,7 @@ impl Structure for StopRuntimeSessionResponse {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SubscriptionRequiredException {
     #[serde(rename = "message")]
     pub message: String,
@@ -261,7 +261,7 @@ impl Structure for SubscriptionRequiredException {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ThrottledException {
     #[serde(rename = "message")]
     pub message: String,
@@ -273,7 +273,7 @@ impl Structure for ThrottledException {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ThrottlingException {
     #[serde(rename = "message", default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
@@ -285,7 +285,7 @@ impl Structure for ThrottlingException {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct UnauthorizedException {
     #[serde(rename = "message", default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
@@ -297,7 +297,7 @@ impl Structure for UnauthorizedException {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ValidationException {
     #[serde(rename = "fieldList", default, skip_serializing_if = "Option::is_none")]
     pub field_list: Option<Vec<ValidationExceptionField>>,
@@ -313,7 +313,7 @@ impl Structure for ValidationException {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ValidationExceptionField {
     #[serde(rename = "message")]
     pub message: String,

@@ -62,7 +62,10 @@ pub fn run(args: &[String]) -> anyhow::Result<()> {
             }
             let known: Vec<Model> = load_models(&root)?;
             for name in SWITCHED_ON {
-                ensure!(known.iter().any(|model| model.operations.contains_key(*name)), "no model has operation {name}");
+                ensure!(
+                    known.iter().any(|model| model.operations.contains_key(*name)),
+                    "no model has operation {name}"
+                );
             }
             write_generated(&root)
         }
@@ -79,7 +82,11 @@ pub fn check() -> anyhow::Result<()> {
             stale.push(path.display().to_string());
         }
     }
-    ensure!(stale.is_empty(), "not fresh: {}; run `cargo xtask codegen` and commit the result", stale.join(", "));
+    ensure!(
+        stale.is_empty(),
+        "not fresh: {}; run `cargo xtask codegen` and commit the result",
+        stale.join(", ")
+    );
     Ok(())
 }
 
@@ -126,8 +133,12 @@ fn load_models(root: &Path) -> anyhow::Result<Vec<Model>> {
     let mut models = Vec::new();
     for plane in Plane::ALL {
         let path = root.join(plane.model_path());
-        let text = std::fs::read_to_string(&path)
-            .with_context(|| format!("{}: run `cargo xtask codegen --from <botocore's data directory>`", path.display()))?;
+        let text = std::fs::read_to_string(&path).with_context(|| {
+            format!(
+                "{}: run `cargo xtask codegen --from <botocore's data directory>`",
+                path.display()
+            )
+        })?;
         models.push(Model::from_json(&text).with_context(|| path.display().to_string())?);
     }
     Ok(models)
@@ -159,7 +170,11 @@ fn generate(models: &[Model], root: &Path) -> anyhow::Result<Vec<(PathBuf, Strin
 fn module_file(modules: &[String]) -> String {
     let mut out = header("What `cargo xtask codegen` writes; the order of reading is operations, shapes, types.");
     for module in modules {
-        let visibility = if module.ends_with("_shapes") { "pub(crate)" } else { "pub" };
+        let visibility = if module.ends_with("_shapes") {
+            "pub(crate)"
+        } else {
+            "pub"
+        };
         out.push_str(&format!("{visibility} mod {module};\n"));
     }
     out.push_str("#[cfg(test)]\npub(crate) mod round_trip;\n");

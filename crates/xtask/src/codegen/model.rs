@@ -142,7 +142,9 @@ impl Model {
     }
 
     pub(crate) fn shape(&self, name: &str) -> anyhow::Result<&Shape> {
-        self.shapes.get(name).with_context(|| format!("the model has no shape {name}"))
+        self.shapes
+            .get(name)
+            .with_context(|| format!("the model has no shape {name}"))
     }
 
     /// Exceptions, by name.
@@ -159,8 +161,13 @@ impl Shape {
 
     /// Whether a member is a body that is streamed beside the rest, and not part of the Rust type.
     pub(crate) fn is_raw_payload(&self, member: &str, model: &Model) -> anyhow::Result<bool> {
-        let Some(payload) = self.payload.as_deref().filter(|payload| *payload == member) else { return Ok(false) };
-        let member = self.members.get(payload).with_context(|| format!("no payload member {payload}"))?;
+        let Some(payload) = self.payload.as_deref().filter(|payload| *payload == member) else {
+            return Ok(false);
+        };
+        let member = self
+            .members
+            .get(payload)
+            .with_context(|| format!("no payload member {payload}"))?;
         let shape = model.shape(&member.shape)?;
         Ok(shape.kind == "blob" || shape.eventstream)
     }
@@ -168,7 +175,10 @@ impl Shape {
     /// The shapes that this one refers to.
     pub(crate) fn references(&self) -> impl Iterator<Item = &str> {
         let members = self.members.values().map(|member| member.shape.as_str());
-        let others = [&self.member, &self.key, &self.value].into_iter().flatten().map(|one| one.shape.as_str());
+        let others = [&self.member, &self.key, &self.value]
+            .into_iter()
+            .flatten()
+            .map(|one| one.shape.as_str());
         members.chain(others)
     }
 }

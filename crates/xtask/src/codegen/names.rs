@@ -1,8 +1,9 @@
 //! From the models' names to Rust's.
 
 /// Names that every Rust file uses; a shape of this name would hide them.
-const PRELUDE: &[&str] =
-    &["Box", "Err", "None", "Ok", "Option", "Result", "Self", "Some", "String", "Vec", "BTreeMap", "Blob"];
+const PRELUDE: &[&str] = &[
+    "Box", "Err", "None", "Ok", "Option", "Result", "Self", "Some", "String", "Vec", "BTreeMap", "Blob",
+];
 
 /// Strict and reserved words that a member could be called.
 const KEYWORDS: &[&str] = &[
@@ -30,8 +31,17 @@ pub(crate) fn constant(name: &str) -> String {
 /// A shape's name, which is its type's name as well.
 pub(crate) fn type_name(name: &str) -> String {
     let mut chars = name.chars();
-    let capital: String = chars.next().into_iter().flat_map(char::to_uppercase).chain(chars).collect();
-    if PRELUDE.contains(&capital.as_str()) { capital + "Shape" } else { capital }
+    let capital: String = chars
+        .next()
+        .into_iter()
+        .flat_map(char::to_uppercase)
+        .chain(chars)
+        .collect();
+    if PRELUDE.contains(&capital.as_str()) {
+        capital + "Shape"
+    } else {
+        capital
+    }
 }
 
 /// `PYTHON_3_11` -> `Python3_11`, `codeConfiguration` -> `CodeConfiguration`.
@@ -53,7 +63,12 @@ pub(crate) fn variant(name: &str) -> String {
 /// The words of a name, in lower case: split at anything that is not alphanumeric, before a capital that follows a
 /// small letter, and before the last capital of several (`JWTAuthorizer`). Digits belong to the word before them.
 fn words(name: &str) -> Vec<String> {
-    let chars: Vec<char> = name.replace("MiB", "Mib").replace("GiB", "Gib").replace("KiB", "Kib").chars().collect();
+    let chars: Vec<char> = name
+        .replace("MiB", "Mib")
+        .replace("GiB", "Gib")
+        .replace("KiB", "Kib")
+        .chars()
+        .collect();
     let mut words: Vec<String> = Vec::new();
     let mut word = String::new();
     for (i, &c) in chars.iter().enumerate() {

@@ -14,7 +14,11 @@ use std::path::Path;
 pub(crate) fn reduce(data: &Path, plane: Plane, switched_on: &[&str]) -> anyhow::Result<Model> {
     let path = data.join(plane.botocore_path());
     let mut model = Model::from_json(&read(&path)?).with_context(|| path.display().to_string())?;
-    ensure!(model.metadata.protocol == "rest-json", "{}: only rest-json is supported", path.display());
+    ensure!(
+        model.metadata.protocol == "rest-json",
+        "{}: only rest-json is supported",
+        path.display()
+    );
     model.botocore = botocore_version(data)?;
     keep(&mut model, switched_on)?;
     Ok(model)
@@ -25,7 +29,12 @@ pub(crate) fn keep(model: &mut Model, switched_on: &[&str]) -> anyhow::Result<()
     let mut waiting: Vec<String> = model.exceptions().map(|(name, _)| name.clone()).collect();
     for operation in model.operations.values_mut() {
         if switched_on.contains(&operation.name.as_str()) {
-            waiting.extend([&operation.input, &operation.output].into_iter().flatten().map(|one| one.shape.clone()));
+            waiting.extend(
+                [&operation.input, &operation.output]
+                    .into_iter()
+                    .flatten()
+                    .map(|one| one.shape.clone()),
+            );
         } else {
             operation.input = None;
             operation.output = None;
@@ -33,7 +42,13 @@ pub(crate) fn keep(model: &mut Model, switched_on: &[&str]) -> anyhow::Result<()
     }
     let mut reached = BTreeSet::new();
     while let Some(name) = waiting.pop() {
-        waiting.extend(model.shape(&name)?.references().filter(|one| !reached.contains(*one)).map(str::to_owned));
+        waiting.extend(
+            model
+                .shape(&name)?
+                .references()
+                .filter(|one| !reached.contains(*one))
+                .map(str::to_owned),
+        );
         reached.insert(name);
     }
     model.shapes.retain(|name, _| reached.contains(name));
@@ -49,7 +64,9 @@ fn read(path: &Path) -> anyhow::Result<String> {
     let file = std::fs::File::open(&packed)
         .with_context(|| format!("{}: is this botocore's data directory?", packed.display()))?;
     let mut text = String::new();
-    flate2::read::GzDecoder::new(file).read_to_string(&mut text).with_context(|| packed.display().to_string())?;
+    flate2::read::GzDecoder::new(file)
+        .read_to_string(&mut text)
+        .with_context(|| packed.display().to_string())?;
     Ok(text)
 }
 

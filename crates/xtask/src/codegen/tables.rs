@@ -31,7 +31,11 @@ pub(crate) fn shapes(plane: Plane, model: &Model) -> anyhow::Result<String> {
     let mut seen = BTreeSet::new();
     for (name, shape) in &model.shapes {
         let ident = names::constant(name);
-        ensure!(seen.insert(ident.clone()), "two shapes of {} would be called {ident}", plane.module());
+        ensure!(
+            seen.insert(ident.clone()),
+            "two shapes of {} would be called {ident}",
+            plane.module()
+        );
         for (_, _, why) in WIDENED.iter().filter(|(widened, _, _)| widened == name) {
             writeln!(out, "// Widened on purpose: {why}.")?;
         }
@@ -44,7 +48,10 @@ pub(crate) fn shapes(plane: Plane, model: &Model) -> anyhow::Result<String> {
     }
     out.push_str("pub(crate) static EXCEPTIONS: &[Exception] = &[\n");
     for (name, shape) in model.exceptions() {
-        let status = shape.error.as_ref().map_or(if shape.fault { 500 } else { 400 }, |error| error.http_status_code);
+        let status = shape
+            .error
+            .as_ref()
+            .map_or(if shape.fault { 500 } else { 400 }, |error| error.http_status_code);
         let retryable = shape.retryable.is_some();
         let members = members(shape, model)?;
         writeln!(
@@ -62,8 +69,14 @@ pub(crate) fn operations(models: &[Model]) -> anyhow::Result<String> {
     out.push_str("use crate::operation::{Operation, Payload, Plane};\n");
     out.push_str("use super::{control_shapes, data_shapes};\n\n");
     let version = &models.first().context("no models")?.botocore;
-    ensure!(models.iter().all(|model| model.botocore == *version), "the models are of different versions of botocore");
-    write!(out, "/// The version of botocore that the models were taken from.\npub const BOTOCORE_VERSION: &str = {version:?};\n\n")?;
+    ensure!(
+        models.iter().all(|model| model.botocore == *version),
+        "the models are of different versions of botocore"
+    );
+    write!(
+        out,
+        "/// The version of botocore that the models were taken from.\npub const BOTOCORE_VERSION: &str = {version:?};\n\n"
+    )?;
     out.push_str("/// Every operation of both planes.\npub static OPERATIONS: &[Operation] = &TABLE;\n\n");
     let (mut table, mut constants) = (String::new(), String::new());
     let mut index = 0;
@@ -89,7 +102,10 @@ pub(crate) fn operations(models: &[Model]) -> anyhow::Result<String> {
             )?;
             if operation.input.is_some() {
                 let ident = names::constant(name);
-                write!(constants, "/// `{method} {uri}`\npub const {ident}: &Operation = &TABLE[{index}];\n\n")?;
+                write!(
+                    constants,
+                    "/// `{method} {uri}`\npub const {ident}: &Operation = &TABLE[{index}];\n\n"
+                )?;
             }
             index += 1;
         }
@@ -126,7 +142,9 @@ pub(crate) fn round_trip(models: &[Model]) -> String {
 }
 
 fn payload(input: &Shape, model: &Model) -> anyhow::Result<String> {
-    let Some(name) = &input.payload else { return Ok("None".to_owned()) };
+    let Some(name) = &input.payload else {
+        return Ok("None".to_owned());
+    };
     if !input.is_raw_payload(name, model)? {
         return Ok("None".to_owned());
     }
@@ -137,40 +155,69 @@ fn payload(input: &Shape, model: &Model) -> anyhow::Result<String> {
 
 fn kind(name: &str, shape: &Shape, model: &Model) -> anyhow::Result<String> {
     let lengths = || -> anyhow::Result<String> {
-        Ok(format!("min: {}, max: {}", limit(shape.min.as_ref())?, limit(shape.max.as_ref())?))
+        Ok(format!(
+            "min: {}, max: {}",
+            limit(shape.min.as_ref())?,
+            limit(shape.max.as_ref())?
+        ))
     };
     let reference = |reference: &Option<super::model::Reference>| -> anyhow::Result<String> {
-        Ok(format!("&{}", names::constant(&reference.as_ref().context("a list or map does not say of what")?.shape)))
+        Ok(format!(
+            "&{}",
+            names::constant(&reference.as_ref().context("a list or map does not say of what")?.shape)
+        ))
     };
     Ok(match shape.kind.as_str() {
         "structure" if shape.document => "Kind::Document".to_owned(),
         "structure" if shape.eventstream => format!("Kind::EventStream {{ members: {} }}", members(shape, model)?),
-        "structure" => format!("Kind::Structure {{ members: {}, union: {} }}", members(shape, model)?, shape.union),
+        "structure" => format!(
+            "Kind::Structure {{ members: {}, union: {} }}",
+            members(shape, model)?,
+            shape.union
+        ),
         "list" => format!("Kind::List {{ member: {}, {} }}", reference(&shape.member)?, lengths()?),
         "map" => {
             let (key, value) = (reference(&shape.key)?, reference(&shape.value)?);
             format!("Kind::Map {{ key: {key}, value: {value}, {} }}", lengths()?)
         }
         "string" => {
-            let widened = WIDENED.iter().find(|(widened, _, _)| *widened == name).map(|(_, pattern, _)| *pattern);
+            let widened = WIDENED
+                .iter()
+                .find(|(widened, _, _)| *widened == name)
+                .map(|(_, pattern, _)| *pattern);
             let pattern = match widened.or(shape.pattern.as_deref()) {
                 Some(pattern) => format!("Some(Pattern::new({pattern:?}))"),
                 None => "None".to_owned(),
             };
-            format!("Kind::String {{ {}, pattern: {pattern}, values: &{:?} }}", lengths()?, shape.values)
+            format!(
+                "Kind::String {{ {}, pattern: {pattern}, values: &{:?} }}",
+                lengths()?,
+                shape.values
+            )
         }
         "integer" | "long" => {
             let kind = if shape.kind == "integer" { "Integer" } else { "Long" };
             let bound = |bound: Option<&serde_json::Number>| bound.and_then(serde_json::Number::as_i64);
-            format!("Kind::{kind} {{ min: {:?}, max: {:?} }}", bound(shape.min.as_ref()), bound(shape.max.as_ref()))
+            format!(
+                "Kind::{kind} {{ min: {:?}, max: {:?} }}",
+                bound(shape.min.as_ref()),
+                bound(shape.max.as_ref())
+            )
         }
         "float" | "double" => {
             let kind = if shape.kind == "float" { "Float" } else { "Double" };
             let bound = |bound: Option<&serde_json::Number>| bound.and_then(serde_json::Number::as_f64);
-            format!("Kind::{kind} {{ min: {:?}, max: {:?} }}", bound(shape.min.as_ref()), bound(shape.max.as_ref()))
+            format!(
+                "Kind::{kind} {{ min: {:?}, max: {:?} }}",
+                bound(shape.min.as_ref()),
+                bound(shape.max.as_ref())
+            )
         }
         "boolean" => "Kind::Boolean".to_owned(),
-        "timestamp" => format!("Kind::Timestamp {{ format: TimestampFormat::{} }}", timestamp_format(shape)?),
+        "timestamp" => format!(
+            "Kind::Timestamp {{ format: TimestampFormat::{} }}",
+            timestamp_format(shape)?
+        ),
         "blob" => format!("Kind::Blob {{ {} }}", lengths()?),
         other => bail!("unknown type {other}"),
     })
@@ -203,7 +250,10 @@ fn members(shape: &Shape, model: &Model) -> anyhow::Result<String> {
 
 fn limit(number: Option<&serde_json::Number>) -> anyhow::Result<String> {
     Ok(match number {
-        Some(number) => format!("Some({})", number.as_u64().with_context(|| format!("{number} is no length"))?),
+        Some(number) => format!(
+            "Some({})",
+            number.as_u64().with_context(|| format!("{number} is no length"))?
+        ),
         None => "None".to_owned(),
     })
 }

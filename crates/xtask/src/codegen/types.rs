@@ -21,7 +21,11 @@ pub(crate) fn types(plane: Plane, model: &Model) -> anyhow::Result<String> {
     let mut body = String::new();
     let mut seen = BTreeSet::new();
     for (name, shape) in model.shapes.iter().filter(|(_, shape)| shape.has_type()) {
-        ensure!(seen.insert(names::type_name(name)), "two shapes would be called {}", names::type_name(name));
+        ensure!(
+            seen.insert(names::type_name(name)),
+            "two shapes would be called {}",
+            names::type_name(name)
+        );
         let text = match (shape.kind.as_str(), shape.union) {
             ("structure", false) => writer.structure(name, shape),
             ("structure", true) => writer.union(name, shape),
@@ -63,19 +67,34 @@ impl Writer<'_> {
         let ident = names::type_name(name);
         let fields = self.fields(name, shape)?;
         let hidden = shape.sensitive || fields.iter().any(|field| field.hidden);
-        let mut derives = vec!["Clone", "PartialEq"];
-        derives.extend((!hidden).then_some("Debug"));
+        let mut derives = Vec::from_iter((!hidden).then_some("Debug"));
+        derives.extend(["Clone", "PartialEq"]);
         derives.extend((!self.has_floats(name, &mut BTreeSet::new())?).then_some("Eq"));
         derives.extend(fields.iter().all(|field| !field.required).then_some("Default"));
         derives.extend(["Serialize", "Deserialize"]);
         let mut out = format!("#[derive({})]\npub struct {ident} {{\n", derives.join(", "));
-        for Field { ident, rust, required, attribute, .. } in &fields {
-            let rust = if *required { rust.clone() } else { format!("Option<{rust}>") };
+        for Field {
+            ident,
+            rust,
+            required,
+            attribute,
+            ..
+        } in &fields
+        {
+            let rust = if *required {
+                rust.clone()
+            } else {
+                format!("Option<{rust}>")
+            };
             write!(out, "#[serde({attribute})]\npub {ident}: {rust},\n")?;
         }
         out.push_str("}\n\n");
         writeln!(out, "impl Structure for {ident} {{")?;
-        writeln!(out, "fn shape() -> &'static Shape {{ &shapes::{} }}\n}}\n", names::constant(name))?;
+        writeln!(
+            out,
+            "fn shape() -> &'static Shape {{ &shapes::{} }}\n}}\n",
+            names::constant(name)
+        )?;
         if hidden {
             let fields: &[Field] = if shape.sensitive { &[] } else { &fields };
             out.push_str(&debug_of_structure(&ident, shape.sensitive, fields)?);
@@ -96,14 +115,9 @@ impl Writer<'_> {
                 _ => member_name,
             };
             let mut attributes = vec![format!("rename = {key:?}")];
-            if target.kind == "timestamp" {
-                let format = match timestamp_format(target)? {
-                    "Iso8601" => "iso8601",
-                    "EpochSeconds" => "epoch_seconds",
-                    _ => "http_date",
-                };
+            if let Some(module) = serde_timestamp(target)? {
                 let option = if required { "" } else { "_option" };
-                attributes.push(format!("with = \"crate::wire::{format}{option}\""));
+                attributes.push(format!("with = \"crate::wire::{module}{option}\""));
             }
             if !required {
                 attributes.push("default, skip_serializing_if = \"Option::is_none\"".to_owned());
@@ -131,26 +145,39 @@ impl Writer<'_> {
         for (member_name, member) in &shape.members {
             let variant = names::variant(member_name);
             let key = member.location_name.as_ref().unwrap_or(member_name);
-            ensure!(self.model.shape(&member.shape)?.kind != "timestamp", "a union of timestamps is not supported yet");
+            let with = match serde_timestamp(self.model.shape(&member.shape)?)? {
+                Some(module) => format!(", with = \"crate::wire::{module}\""),
+                None => String::new(),
+            };
             let mut rust = self.rust_type(&member.shape)?;
             if self.contains_directly(&member.shape, name, &mut BTreeSet::new())? {
                 rust = format!("Box<{rust}>");
             }
-            write!(variants, "#[serde(rename = {key:?})]\n{variant}({rust}),\n")?;
+            write!(variants, "#[serde(rename = {key:?}{with})]\n{variant}({rust}),\n")?;
             if shape.sensitive || self.is_sensitive(&member.shape)? {
                 hidden = true;
                 writeln!(arms, "Self::{variant}(_) => f.write_str(\"{variant}(***)\"),")?;
             } else {
-                writeln!(arms, "Self::{variant}(value) => f.debug_tuple({variant:?}).field(value).finish(),")?;
+                writeln!(
+                    arms,
+                    "Self::{variant}(value) => f.debug_tuple({variant:?}).field(value).finish(),"
+                )?;
             }
         }
-        let mut derives = vec!["Clone", "PartialEq"];
-        derives.extend((!hidden).then_some("Debug"));
+        let mut derives = Vec::from_iter((!hidden).then_some("Debug"));
+        derives.extend(["Clone", "PartialEq"]);
         derives.extend((!self.has_floats(name, &mut BTreeSet::new())?).then_some("Eq"));
         derives.extend(["Serialize", "Deserialize"]);
-        let mut out = format!("#[derive({})]\npub enum {ident} {{\n{variants}}}\n\n", derives.join(", "));
+        let mut out = format!(
+            "#[derive({})]\npub enum {ident} {{\n{variants}}}\n\n",
+            derives.join(", ")
+        );
         writeln!(out, "impl Structure for {ident} {{")?;
-        writeln!(out, "fn shape() -> &'static Shape {{ &shapes::{} }}\n}}\n", names::constant(name))?;
+        writeln!(
+            out,
+            "fn shape() -> &'static Shape {{ &shapes::{} }}\n}}\n",
+            names::constant(name)
+        )?;
         if hidden {
             write!(
                 out,
@@ -167,7 +194,10 @@ impl Writer<'_> {
         let (mut variants, mut arms, mut all) = (String::new(), String::new(), String::new());
         for value in &shape.values {
             let variant = names::variant(value);
-            ensure!(!variant.is_empty() && seen.insert(variant.clone()), "value {value:?} has no name of its own");
+            ensure!(
+                !variant.is_empty() && seen.insert(variant.clone()),
+                "value {value:?} has no name of its own"
+            );
             write!(variants, "#[serde(rename = {value:?})]\n{variant},\n")?;
             writeln!(arms, "Self::{variant} => {value:?},")?;
             write!(all, "Self::{variant},")?;
@@ -202,13 +232,22 @@ impl Writer<'_> {
             "boolean" => "bool".to_owned(),
             "timestamp" => "jiff::Timestamp".to_owned(),
             "blob" => "Blob".to_owned(),
-            kind => bail!("{}: shape {name} is a {kind}, which has no Rust type", self.plane.module()),
+            kind => bail!(
+                "{}: shape {name} is a {kind}, which has no Rust type",
+                self.plane.module()
+            ),
         })
     }
 
     fn element(&self, reference: &Option<super::model::Reference>, name: &str) -> anyhow::Result<String> {
-        let element = &reference.as_ref().with_context(|| format!("{name} does not say of what"))?.shape;
-        ensure!(self.model.shape(element)?.kind != "timestamp", "{name}: a list of timestamps is not supported yet");
+        let element = &reference
+            .as_ref()
+            .with_context(|| format!("{name} does not say of what"))?
+            .shape;
+        ensure!(
+            self.model.shape(element)?.kind != "timestamp",
+            "{name}: a list of timestamps is not supported yet"
+        );
         self.rust_type(element)
     }
 
@@ -226,10 +265,10 @@ impl Writer<'_> {
 
     /// Whether values of a shape hold floating point numbers, and so have no `Eq`.
     fn has_floats<'a>(&'a self, name: &'a str, seen: &mut BTreeSet<&'a str>) -> anyhow::Result<bool> {
-        if !seen.insert(name) {
+        let shape = self.model.shape(name)?;
+        if !seen.insert(name) || shape.eventstream {
             return Ok(false);
         }
-        let shape = self.model.shape(name)?;
         let mut found = matches!(shape.kind.as_str(), "float" | "double");
         for inner in shape.references() {
             found = found || self.has_floats(inner, seen)?;
@@ -269,15 +308,32 @@ pub(crate) fn timestamp_format(shape: &Shape) -> anyhow::Result<&'static str> {
     })
 }
 
+/// The module of `api::wire` that writes a timestamp; `None` for any other shape.
+fn serde_timestamp(shape: &Shape) -> anyhow::Result<Option<&'static str>> {
+    if shape.kind != "timestamp" {
+        return Ok(None);
+    }
+    Ok(Some(match timestamp_format(shape)? {
+        "Iso8601" => "iso8601",
+        "EpochSeconds" => "epoch_seconds",
+        _ => "http_date",
+    }))
+}
+
 fn debug_of_structure(ident: &str, whole: bool, fields: &[Field]) -> anyhow::Result<String> {
-    let mut out = format!(
-        "impl fmt::Debug for {ident} {{\nfn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {{\n"
-    );
+    let mut out =
+        format!("impl fmt::Debug for {ident} {{\nfn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {{\n");
     if whole {
         write!(out, "f.write_str(\"{ident}(***)\")")?;
     } else {
         write!(out, "f.debug_struct({ident:?})")?;
-        for Field { ident, required, hidden, .. } in fields {
+        for Field {
+            ident,
+            required,
+            hidden,
+            ..
+        } in fields
+        {
             let name = ident.trim_start_matches("r#");
             match (hidden, required) {
                 (true, true) => write!(out, ".field({name:?}, &Redacted(true))")?,
