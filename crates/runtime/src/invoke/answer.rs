@@ -1,0 +1,132 @@
+//! What a client receives: the modelled headers, and the agent's bytes as they come.
+//!
+//! Invariant: a body that the agent did not finish ends in an error, never like a complete one.
+
+use super::explain;
+use super::request::{SESSION_ID, TRACE};
+use crate::metrics::{Metrics, UpstreamError};
+use crate::session::{Pass, Session};
+use crate::upstream;
+use bytes::Bytes;
+use domain::id::SessionId;
+use front_door::body::BodyError;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue};
+use http_body::{Body as _, Frame, SizeHint};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use tokio::sync::futures::OwnedNotified;
+use tokio::time::{Instant, Sleep};
+
+/// The headers of a successful answer. `Content-Encoding` belongs to the bytes as much as their type does: it goes through
+/// when an agent sets it although nobody asked for it.
+pub(super) fn headers(from_agent: &HeaderMap, session: &SessionId) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(8);
+    let traces = TRACE.iter().map(|(_, name)| name);
+    for name in [&CONTENT_TYPE, &CONTENT_ENCODING].into_iter().chain(traces) {
+        if let Some(value) = from_agent.get(name) {
+            headers.insert(name.clone(), value.clone());
+        }
+    }
+    let id = HeaderValue::from_str(session.as_str()).expect("an id of visible ASCII is a header value");
+    headers.insert(SESSION_ID, id);
+    headers
+}
+
+/// An answer on its way; while it lives the call is in flight.
+#[derive(Debug)]
+pub(super) struct Body {
+    /// Nothing once the answer has ended, well or badly.
+    live: Option<Live>,
+    metrics: Arc<Metrics>,
+}
+
+#[derive(Debug)]
+struct Live {
+    // Before the pass: the connection is back in its pool, or closed, when the call no longer counts as in flight.
+    upstream: upstream::Body,
+    cut: Pin<Box<OwnedNotified>>,
+    deadline: Pin<Box<Sleep>>,
+    pass: Pass<Session>,
+}
+
+impl Body {
+    pub(super) fn new(
+        upstream: upstream::Body,
+        pass: Pass<Session>,
+        cut: Pin<Box<OwnedNotified>>,
+        deadline: Pin<Box<Sleep>>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let live = (!upstream.is_end_stream()).then_some(Live {
+            upstream,
+            cut,
+            deadline,
+            pass,
+        });
+        Self { live, metrics }
+    }
+
+    fn fail(&mut self, said: String) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.live = None;
+        self.metrics.upstream_error(UpstreamError::Body);
+        Poll::Ready(Some(Err(BodyError::Agent(said))))
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        let Some(live) = &mut this.live else {
+            return Poll::Ready(None);
+        };
+        // Looked at before the data, or an agent that never pauses could stream for ever; cheaper than polling.
+        if live.pass.ended().is_some() {
+            let said = explain::cut(&live.pass).message;
+            return this.fail(said);
+        }
+        if Instant::now() >= live.deadline.deadline() {
+            return this.fail("it streamed for longer than is allowed".to_owned());
+        }
+        match Pin::new(&mut live.upstream).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) if frame.is_data() => {
+                if live.upstream.is_end_stream() {
+                    this.live = None;
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            // Trailers come last and are not passed on.
+            Poll::Ready(None | Some(Ok(_))) => {
+                this.live = None;
+                Poll::Ready(None)
+            }
+            Poll::Ready(Some(Err(error))) => this.fail(error.to_string()),
+            Poll::Pending => {
+                if live.cut.as_mut().poll(cx).is_ready() {
+                    let said = explain::cut(&live.pass).message;
+                    return this.fail(said);
+                }
+                if live.deadline.as_mut().poll(cx).is_ready() {
+                    return this.fail("it streamed for longer than is allowed".to_owned());
+                }
+                Poll::Pending
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.live.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.live {
+            Some(live) => live.upstream.size_hint(),
+            None => SizeHint::with_exact(0),
+        }
+    }
+}

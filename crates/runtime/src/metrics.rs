@@ -1,0 +1,168 @@
+//! What the runtime counts. Names and labels are listed in COMPATIBILITY.md; ids never become labels.
+
+use crate::session::Phase;
+#[cfg(test)]
+use crate::session::Reason;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+use std::time::Duration;
+
+/// Upper bounds in seconds: a container starts in milliseconds, a heavy Python agent in tens of seconds.
+const START_BUCKETS: [f64; 14] = [
+    0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 120.0,
+];
+
+/// Counters of sessions and their agents.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    sessions: Family<State, Gauge>,
+    starts: Family<Outcome, Counter>,
+    ends: Family<End, Counter>,
+    steps: Steps,
+    upstream_errors: Family<Failure, Counter>,
+}
+
+/// A step of starting a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// The driver's part, until the agent's process runs.
+    Driver,
+    /// From there until its port accepts connections.
+    Listening,
+    /// From there until `/ping` answers 200.
+    Healthy,
+}
+
+/// Kinds of failure between us and an agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum UpstreamError {
+    /// Nothing could be sent.
+    Unsent,
+    /// The request's own body broke off.
+    Request,
+    /// The connection ended before the answer.
+    Closed,
+    /// Not HTTP.
+    Protocol,
+    /// The answer broke off.
+    Body,
+    /// No answer in time.
+    Timeout,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct State {
+    state: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Outcome {
+    result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct End {
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StepLabel {
+    step: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Failure {
+    kind: &'static str,
+}
+
+#[derive(Debug)]
+struct Steps(Family<StepLabel, Histogram, fn() -> Histogram>);
+
+impl Default for Steps {
+    fn default() -> Self {
+        Self(Family::new_with_constructor(|| Histogram::new(START_BUCKETS)))
+    }
+}
+
+impl Metrics {
+    /// Makes the counters and shows them in `registry`.
+    pub fn register(registry: &mut Registry) -> Self {
+        let new = Self::default();
+        registry.register("eyot_sessions", "Sessions by state", new.sessions.clone());
+        registry.register(
+            "eyot_session_starts",
+            "Sandbox starts for sessions by result",
+            new.starts.clone(),
+        );
+        registry.register("eyot_session_ends", "Ended sessions by reason", new.ends.clone());
+        let help = "Time of each step from a session's first call to its agent's first healthy ping";
+        registry.register("eyot_session_start_seconds", help, new.steps.0.clone());
+        let help = "Requests to agents that got no whole answer, by what went wrong";
+        registry.register("eyot_upstream_errors", help, new.upstream_errors.clone());
+        new
+    }
+
+    /// A session moved from one phase to another; `None` is before its birth. Terminated sessions are not counted.
+    pub(crate) fn moved(&self, from: Option<Phase>, to: Phase) {
+        let gauge = |phase: Phase| self.sessions.get_or_create(&State { state: phase.name() }).clone();
+        if let Some(from) = from {
+            gauge(from).dec();
+        }
+        match to {
+            Phase::Terminated(reason) => {
+                self.ends.get_or_create(&End { reason: reason.name() }).inc();
+            }
+            _ => {
+                gauge(to).inc();
+            }
+        }
+    }
+
+    pub(crate) fn started(&self, healthy: bool) {
+        self.starts
+            .get_or_create(&Outcome {
+                result: if healthy { "healthy" } else { "failed" },
+            })
+            .inc();
+    }
+
+    pub(crate) fn step(&self, step: Step, took: Duration) {
+        let step = match step {
+            Step::Driver => "driver",
+            Step::Listening => "listening",
+            Step::Healthy => "healthy",
+        };
+        self.steps
+            .0
+            .get_or_create(&StepLabel { step })
+            .observe(took.as_secs_f64());
+    }
+
+    pub(crate) fn upstream_error(&self, error: UpstreamError) {
+        let kind = match error {
+            UpstreamError::Unsent => "unsent",
+            UpstreamError::Request => "request",
+            UpstreamError::Closed => "closed",
+            UpstreamError::Protocol => "protocol",
+            UpstreamError::Body => "body",
+            UpstreamError::Timeout => "timeout",
+        };
+        self.upstream_errors.get_or_create(&Failure { kind }).inc();
+    }
+
+    /// How many sessions are in a state; for tests.
+    #[cfg(test)]
+    pub(crate) fn sessions_in(&self, state: &'static str) -> i64 {
+        self.sessions.get_or_create(&State { state }).get()
+    }
+
+    /// How many sessions ended for a reason; for tests.
+    #[cfg(test)]
+    pub(crate) fn ended(&self, reason: Reason) -> u64 {
+        self.ends.get_or_create(&End { reason: reason.name() }).get()
+    }
+}

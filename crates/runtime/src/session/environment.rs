@@ -1,0 +1,133 @@
+//! What a sandbox is told: command, environment, labels.
+//!
+//! The environment is what `agentcore-behaviour` (the wire facts this project was built from) lists in its section 1.6.
+//! `DOCKER_CONTAINER=1` makes AWS's Python SDK listen on all addresses, `OTEL_RESOURCE_ATTRIBUTES` tells it its ARN.
+//! Decision: the other `OTEL_*` variables and `AGENT_OBSERVABILITY_ENABLED`, which AWS is thought to set, are left out.
+//! They switch on exporters and a Python distribution that need a collector and a package, and without these an agent
+//! logs errors or does not start. `BEDROCK_AGENTCORE_*` endpoints are left out while no sibling service answers them.
+//! Decision: a variable of the version wins over one of ours.
+
+use super::config::Config;
+use super::router::Key;
+use crate::deployment::Deployment;
+use domain::id::SandboxId;
+use sandbox::Spec;
+use std::collections::BTreeMap;
+
+const RESOURCE_ATTRIBUTES: &str = "OTEL_RESOURCE_ATTRIBUTES";
+
+/// Labels of a session's sandbox, by which a later server process knows what it was.
+pub(crate) mod label {
+    /// The runtime's id.
+    pub(crate) const RUNTIME: &str = "runtime";
+    /// The endpoint's name.
+    pub(crate) const ENDPOINT: &str = "endpoint";
+    /// The version's number.
+    pub(crate) const VERSION: &str = "version";
+    /// The session's id.
+    pub(crate) const SESSION: &str = "session";
+    /// Which server process started it.
+    pub(crate) const SERVER: &str = "server";
+}
+
+/// All that the driver needs to start a session's sandbox.
+pub(super) fn spec(key: &Key, deployment: &Deployment, config: &Config, server: &str) -> Spec {
+    let labels = [
+        (label::RUNTIME, key.runtime.to_string()),
+        (label::ENDPOINT, key.endpoint.to_string()),
+        (label::VERSION, deployment.version.to_string()),
+        (label::SESSION, key.session.to_string()),
+        (label::SERVER, server.to_owned()),
+    ];
+    Spec {
+        id: SandboxId::generate(),
+        labels: labels
+            .map(|(name, value)| (name.to_owned(), value))
+            .into_iter()
+            .collect(),
+        package: deployment.package.clone(),
+        read_only: deployment.read_only.clone(),
+        command: deployment.command.clone(),
+        env: environment(key, deployment),
+        port: deployment.port,
+        limits: (&config.limits).into(),
+    }
+}
+
+fn environment(key: &Key, deployment: &Deployment) -> Vec<(String, String)> {
+    let region = deployment.arn.region.as_str();
+    let mut all: BTreeMap<&str, String> = BTreeMap::from([
+        ("DOCKER_CONTAINER", "1".to_owned()),
+        ("PYTHONUNBUFFERED", "1".to_owned()),
+        ("AWS_REGION", region.to_owned()),
+        ("AWS_DEFAULT_REGION", region.to_owned()),
+    ]);
+    all.extend(
+        deployment
+            .environment
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.clone())),
+    );
+    let arn = deployment.arn.endpoint(key.endpoint.clone());
+    let ours = format!(
+        "cloud.resource_id={arn},service.name={}.{}",
+        deployment.name, key.endpoint
+    );
+    // AWS's SDK takes the first cloud.resource_id, OpenTelemetry the last service.name: so ours, then theirs.
+    let attributes = match all.get(RESOURCE_ATTRIBUTES) {
+        Some(theirs) if !theirs.is_empty() => format!("{ours},{theirs}"),
+        _ => ours,
+    };
+    all.insert(RESOURCE_ATTRIBUTES, attributes);
+    all.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::testing::{deployment, key};
+
+    fn value<'a>(spec: &'a Spec, name: &str) -> Option<&'a str> {
+        let mut found = spec.env.iter().filter(|(n, _)| n == name);
+        let value = found.next().map(|(_, value)| value.as_str());
+        assert!(found.next().is_none(), "{name} is there twice");
+        value
+    }
+
+    #[test]
+    fn an_agent_learns_who_it_is() {
+        let spec = spec(&key("a"), &deployment(), &Config::default(), "server-1");
+        let arn = "arn:aws:bedrock-agentcore:us-west-2:123456789012:runtime/agent-0123456789/runtime-endpoint/DEFAULT";
+        let attributes = format!("cloud.resource_id={arn},service.name=agent.DEFAULT");
+        for (name, expected) in [
+            ("DOCKER_CONTAINER", "1"),
+            ("PYTHONUNBUFFERED", "1"),
+            ("AWS_REGION", "us-west-2"),
+            ("AWS_DEFAULT_REGION", "us-west-2"),
+            ("OTEL_RESOURCE_ATTRIBUTES", attributes.as_str()),
+        ] {
+            assert_eq!(value(&spec, name), Some(expected), "{name}");
+        }
+        assert_eq!(spec.labels[label::VERSION], "1");
+        assert_eq!(spec.labels[label::SESSION], key("a").session.as_str());
+        assert_eq!(spec.labels[label::SERVER], "server-1");
+    }
+
+    #[test]
+    fn the_versions_variables_win() {
+        let mut deployment = deployment();
+        deployment.environment = vec![
+            ("AWS_REGION".into(), "eu-west-1".into()),
+            ("OTEL_RESOURCE_ATTRIBUTES".into(), "team=x".into()),
+            ("MODEL".into(), "m".into()),
+        ];
+        let spec = spec(&key("a"), &deployment, &Config::default(), "s");
+        assert_eq!(value(&spec, "AWS_REGION"), Some("eu-west-1"));
+        assert_eq!(value(&spec, "MODEL"), Some("m"));
+        let attributes = value(&spec, "OTEL_RESOURCE_ATTRIBUTES").unwrap();
+        assert!(
+            attributes.starts_with("cloud.resource_id=arn:") && attributes.ends_with(",team=x"),
+            "{attributes}"
+        );
+    }
+}

@@ -1,0 +1,235 @@
+//! The door of a session: counts the calls inside and shuts so that none can slip in.
+//!
+//! One word of memory holds all that must change together: whether the gate is shut, how many calls are inside, and a
+//! count of all that ever entered. The owner looks at the word, decides, and shuts the gate only if the word is still
+//! the one it looked at; so "nothing is in flight" cannot become false between decision and deed, and calls need
+//! neither a lock nor a message to the owner.
+//!
+//! Invariant: after the gate has been shut nobody enters. Invariant: the count inside is never below zero, because only
+//! dropping a [`Pass`] lowers it and only entering makes one.
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::time::Instant;
+
+const SHUT: u64 = 1 << 63;
+const INSIDE: u64 = (1 << 31) - 1;
+const ENTERED_ONE: u64 = 1 << 31;
+/// Bits 31 to 62; wraps, which is harmless unless 2^32 calls enter while the owner thinks.
+const ENTERED: u64 = !(SHUT | INSIDE);
+
+/// Counts calls in and out of one session.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    word: AtomicU64,
+    /// Nanoseconds from `born` to the last exit.
+    last_exit: AtomicU64,
+    born: Instant,
+    most: u32,
+}
+
+/// Why a call may not enter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// The session is ending.
+    Shut,
+    /// As many calls as allowed are inside.
+    Full,
+}
+
+/// What the owner saw at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Look {
+    word: u64,
+    /// Calls inside.
+    pub(crate) inside: u32,
+    /// Whether the gate is shut.
+    pub(crate) shut: bool,
+    /// When the last call left, counted from the session's birth; zero if none has.
+    pub(crate) last_exit: Duration,
+}
+
+/// A call inside a session; dropping it is leaving.
+#[derive(Debug)]
+pub(crate) struct Pass<G: Gated>(Arc<G>);
+
+/// Something that has a gate.
+pub(crate) trait Gated {
+    fn gate(&self) -> &Gate;
+}
+
+impl Gate {
+    /// An open gate that lets at most `most` calls be inside at once.
+    pub(crate) fn new(born: Instant, most: u32) -> Self {
+        let most = most.min(u32::try_from(INSIDE).unwrap_or(u32::MAX));
+        Self {
+            word: AtomicU64::new(0),
+            last_exit: AtomicU64::new(0),
+            born,
+            most,
+        }
+    }
+
+    /// Enters the gate of `of`, or says why not.
+    pub(crate) fn enter<G: Gated>(of: Arc<G>) -> Result<Pass<G>, Refused> {
+        let gate = of.gate();
+        let step = |word: u64| {
+            let full = inside(word) >= gate.most;
+            let entered = (word & ENTERED).wrapping_add(ENTERED_ONE) & ENTERED;
+            (word & SHUT == 0 && !full).then_some(entered | (word & INSIDE) + 1)
+        };
+        match gate.word.fetch_update(Ordering::AcqRel, Ordering::Acquire, step) {
+            Ok(_) => Ok(Pass(of)),
+            Err(word) if word & SHUT != 0 => Err(Refused::Shut),
+            Err(_) => Err(Refused::Full),
+        }
+    }
+
+    /// The state at this moment.
+    pub(crate) fn look(&self) -> Look {
+        // Acquire pairs with the release in `Pass::drop`: whoever sees a call gone sees when it went.
+        let word = self.word.load(Ordering::Acquire);
+        let last_exit = Duration::from_nanos(self.last_exit.load(Ordering::Acquire));
+        Look {
+            word,
+            inside: inside(word),
+            shut: word & SHUT != 0,
+            last_exit,
+        }
+    }
+
+    /// Shuts the gate if nothing is inside and nothing has entered since `seen`; answers whether it is shut now.
+    pub(crate) fn shut_if_unchanged(&self, seen: Look) -> bool {
+        seen.inside == 0
+            && self
+                .word
+                .compare_exchange(seen.word, seen.word | SHUT, Ordering::AcqRel, Ordering::Acquire)
+                .is_ok()
+    }
+
+    /// Shuts the gate whatever is inside.
+    pub(crate) fn shut(&self) {
+        self.word.fetch_or(SHUT, Ordering::AcqRel);
+    }
+
+    /// Time since the session's birth.
+    pub(crate) fn now(&self) -> Duration {
+        self.born.elapsed()
+    }
+
+    /// A moment counted from the session's birth.
+    pub(crate) fn at(&self, since_birth: Duration) -> Instant {
+        self.born + since_birth
+    }
+}
+
+#[cfg(test)]
+impl Look {
+    /// A look at an open gate; for tests of what is decided on it.
+    pub(crate) fn open(inside: u32, last_exit: Duration) -> Self {
+        Self {
+            word: u64::from(inside),
+            inside,
+            shut: false,
+            last_exit,
+        }
+    }
+}
+
+impl<G: Gated> Deref for Pass<G> {
+    type Target = G;
+
+    fn deref(&self) -> &G {
+        &self.0
+    }
+}
+
+impl<G: Gated> Drop for Pass<G> {
+    fn drop(&mut self) {
+        let gate = self.0.gate();
+        let now = u64::try_from(gate.now().as_nanos()).unwrap_or(u64::MAX);
+        gate.last_exit.fetch_max(now, Ordering::AcqRel);
+        gate.word.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+fn inside(word: u64) -> u32 {
+    u32::try_from(word & INSIDE).expect("31 bits fit in 32")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicBool;
+
+    #[derive(Debug)]
+    struct Room(Gate);
+
+    impl Gated for Room {
+        fn gate(&self) -> &Gate {
+            &self.0
+        }
+    }
+
+    fn room(most: u32) -> Arc<Room> {
+        Arc::new(Room(Gate::new(Instant::now(), most)))
+    }
+
+    #[test]
+    fn counts_and_refuses() {
+        let room = room(2);
+        let first = Gate::enter(Arc::clone(&room)).unwrap();
+        let _second = Gate::enter(Arc::clone(&room)).unwrap();
+        assert_eq!(Gate::enter(Arc::clone(&room)).unwrap_err(), Refused::Full);
+        drop(first);
+        assert_eq!(room.0.look().inside, 1);
+        room.0.shut();
+        assert_eq!(Gate::enter(Arc::clone(&room)).unwrap_err(), Refused::Shut);
+        assert_eq!(room.0.look().inside, 1, "shutting forgets nobody");
+    }
+
+    #[test]
+    fn a_call_that_came_and_went_keeps_the_gate_open() {
+        let room = room(2);
+        let seen = room.0.look();
+        drop(Gate::enter(Arc::clone(&room)).unwrap());
+        assert_eq!(room.0.look().inside, seen.inside);
+        assert!(!room.0.shut_if_unchanged(seen));
+        assert!(room.0.shut_if_unchanged(room.0.look()));
+    }
+
+    #[test]
+    fn the_count_of_entries_wraps_within_its_bits() {
+        let room = room(2);
+        room.0.word.store(ENTERED, Ordering::Release);
+        let pass = Gate::enter(Arc::clone(&room)).unwrap();
+        assert_eq!((room.0.look().inside, room.0.look().shut), (1, false));
+        drop(pass);
+        assert_eq!(room.0.look().word, 0);
+    }
+
+    #[test]
+    fn threads_never_find_themselves_inside_a_gate_shut_as_empty() {
+        for _ in 0..50 {
+            let room = room(u32::MAX);
+            let shut = AtomicBool::new(false);
+            std::thread::scope(|scope| {
+                for _ in 0..4 {
+                    scope.spawn(|| {
+                        // The gate may only be shut while nobody is inside, so a pass proves that it is open.
+                        while let Ok(pass) = Gate::enter(Arc::clone(&room)) {
+                            assert!(!shut.load(Ordering::SeqCst));
+                            assert!(!room.0.look().shut);
+                            drop(pass);
+                        }
+                    });
+                }
+                while !room.0.shut_if_unchanged(room.0.look()) {}
+                shut.store(true, Ordering::SeqCst);
+            });
+            assert_eq!(room.0.look().inside, 0);
+        }
+    }
+}

@@ -1,0 +1,375 @@
+//! Which session a call belongs to.
+//!
+//! Invariant: a key has at most one session in the table, from before its sandbox is started until nothing of the
+//! sandbox is left; every start goes through the table under its lock, so a hundred first calls make one start.
+//! Invariant: no lock is held across an await.
+
+use super::config::Config;
+use super::gate::{Gate, Pass, Refused};
+use super::live::{Session, Summary};
+use super::machine::{Phase, Reason};
+use super::owner::Owner;
+use crate::deployment::Target;
+use crate::metrics::Metrics;
+use domain::id::{EndpointName, RuntimeId, SessionId};
+use domain::{Clock, Error, Kind};
+use futures_util::StreamExt;
+use sandbox::Driver;
+use std::collections::VecDeque;
+use std::collections::hash_map::{Entry, HashMap};
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::time::{Instant, timeout};
+use tokio_util::task::TaskTracker;
+
+const SHARDS: usize = 16;
+/// Beyond the stop's grace, how long a call waits for its session's former sandbox to be gone.
+const TURNOVER: Duration = Duration::from_secs(5);
+/// Beyond the stop's grace, how long ending a session may take; the owner gives up a little earlier.
+const END_DEADLINE: Duration = Duration::from_secs(65);
+/// For how long the id of a deleted runtime is refused; longer than any call that found the runtime before is on its way.
+const BARRED_FOR: Duration = Duration::from_secs(600);
+/// `StopRuntimeSession` calls remembered for their `clientToken`.
+const STOPS_REMEMBERED: usize = 1024;
+/// Sandboxes of an earlier process destroyed at the same time.
+const DESTROYED_AT_ONCE: usize = 8;
+const DESTROY_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Whose a session is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// The runtime.
+    pub runtime: RuntimeId,
+    /// The endpoint; the same session id on another endpoint is another session.
+    pub endpoint: EndpointName,
+    /// The client's session id.
+    pub session: SessionId,
+}
+
+/// Finds or starts the session of each call. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Router(Arc<Shared>);
+
+/// What the router and all owners share.
+pub(super) struct Shared {
+    pub(super) config: Arc<Config>,
+    pub(super) driver: Arc<dyn Driver>,
+    pub(super) clock: Clock,
+    pub(super) metrics: Arc<Metrics>,
+    /// Names this server process in the labels of its sandboxes.
+    pub(super) server: String,
+    hasher: RandomState,
+    shards: [Mutex<HashMap<Key, Arc<Session>>>; SHARDS],
+    count: AtomicUsize,
+    draining: AtomicBool,
+    barred: Mutex<VecDeque<(Instant, RuntimeId)>>,
+    stops: Mutex<VecDeque<(Key, String)>>,
+    owners: TaskTracker,
+}
+
+/// What [`Router::recover`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Recovered {
+    /// Sandboxes of an earlier server process that were destroyed.
+    pub destroyed: usize,
+    /// Those that could not be destroyed; the log says why.
+    pub left: usize,
+}
+
+impl Router {
+    /// A router without sessions.
+    #[must_use]
+    pub fn new(config: Config, driver: Arc<dyn Driver>, clock: Clock, metrics: Arc<Metrics>) -> Self {
+        Self(Arc::new(Shared {
+            config: Arc::new(config),
+            driver,
+            clock,
+            metrics,
+            server: uuid::Uuid::now_v7().simple().to_string(),
+            hasher: RandomState::new(),
+            shards: Default::default(),
+            count: AtomicUsize::new(0),
+            draining: AtomicBool::new(false),
+            barred: Mutex::default(),
+            stops: Mutex::default(),
+            owners: TaskTracker::new(),
+        }))
+    }
+
+    /// Destroys all sandboxes that an earlier server process left. To be called before the first session is started.
+    ///
+    /// Taking over those that still run is a later issue's work; until then a restart ends all sessions, and the next
+    /// call of each gets a fresh sandbox.
+    pub async fn recover(&self) -> Result<Recovered, sandbox::Error> {
+        let driver = &self.0.driver;
+        let found = driver.list().await?;
+        let each = futures_util::stream::iter(found).map(|found| async move {
+            let outcome = match timeout(DESTROY_DEADLINE, driver.destroy(&found.id)).await {
+                Ok(outcome) => outcome.map_err(|error| error.to_string()),
+                Err(_) => Err(format!("no result after {} s", DESTROY_DEADLINE.as_secs())),
+            };
+            if let Err(error) = &outcome {
+                tracing::error!(sandbox = %found.id, %error, "a sandbox of an earlier process could not be destroyed");
+            }
+            outcome.is_ok()
+        });
+        let all: Vec<bool> = each.buffer_unordered(DESTROYED_AT_ONCE).collect().await;
+        let destroyed = all.iter().filter(|ok| **ok).count();
+        Ok(Recovered {
+            destroyed,
+            left: all.len() - destroyed,
+        })
+    }
+
+    /// Lets a call into its session, started if need be on what the endpoint serves now, healthy or about to be.
+    pub(crate) async fn enter(&self, key: &Key, target: &Target) -> Result<Pass<Session>, Error> {
+        let patience = Instant::now() + self.0.config.stop_grace + TURNOVER;
+        loop {
+            let session = self.0.find_or_start(key, target)?;
+            match Gate::enter(Arc::clone(&session)) {
+                Ok(pass) => return Ok(pass),
+                Err(Refused::Full) => {
+                    let most = self.0.config.max_calls_per_session;
+                    return Err(Error::new(
+                        Kind::Throttled,
+                        format!("More than {most} calls at once in one session."),
+                    ));
+                }
+                // Its sandbox is being ended. Nothing has been sent, so the call may have the next one.
+                Err(Refused::Shut) => {
+                    if !session
+                        .gone_within(patience.saturating_duration_since(Instant::now()))
+                        .await
+                    {
+                        return Err(busy());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Ends a session as `StopRuntimeSession` does and waits until nothing of it is left. A repetition with the same
+    /// `client_token` succeeds as the first did.
+    pub async fn stop(&self, key: &Key, client_token: Option<&str>) -> Result<(), Error> {
+        let session = self.0.find(key);
+        if self.0.remembers_stop(key, client_token) {
+            // The repetition must not end a session that was started since.
+            return match session.filter(|session| session.is_stopped_by(client_token)) {
+                Some(session) => self.gone(&session).await,
+                None => Ok(()),
+            };
+        }
+        let Some(session) = session else {
+            return Err(no_such_session());
+        };
+        match session.phase() {
+            Phase::Terminated(_) => return Err(no_such_session()),
+            Phase::Provisioning | Phase::Terminating(_) => return Err(busy()),
+            Phase::Active | Phase::Idle => {
+                if session.claim_stop(client_token)
+                    && let Some(token) = client_token
+                {
+                    self.0.remember_stop(key, token);
+                }
+                session.end(Reason::Stopped);
+            }
+        }
+        self.gone(&session).await
+    }
+
+    /// Ends all sessions of a runtime, waits until nothing of them is left, and starts none for it any more.
+    pub async fn end_runtime(&self, runtime: &RuntimeId, reason: Reason) {
+        self.0.bar(runtime);
+        self.end_all(reason, |key| key.runtime == *runtime).await;
+    }
+
+    /// Ends all sessions of one endpoint and waits until nothing of them is left.
+    pub async fn end_endpoint(&self, runtime: &RuntimeId, endpoint: &EndpointName, reason: Reason) {
+        self.end_all(reason, |key| key.runtime == *runtime && key.endpoint == *endpoint)
+            .await;
+    }
+
+    /// Starts no more sessions, ends all there are, and waits for up to `grace` until nothing of them is left.
+    /// Answers how many are left. Agents get SIGTERM at once; calls in flight should have ended before.
+    pub async fn shutdown(&self, grace: Duration) -> usize {
+        self.0.draining.store(true, Ordering::SeqCst);
+        self.0.owners.close();
+        let ended = async {
+            self.end_all(Reason::Draining, |_| true).await;
+            self.0.owners.wait().await;
+        };
+        let _ = timeout(grace, ended).await;
+        self.count()
+    }
+
+    /// How many sessions there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.0.count.load(Ordering::Acquire)
+    }
+
+    /// All sessions, in no order.
+    #[must_use]
+    pub fn sessions(&self) -> Vec<Summary> {
+        self.0.all(|_| true).iter().map(|session| session.summary()).collect()
+    }
+
+    /// The configuration.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.0.config
+    }
+
+    pub(crate) fn metrics(&self) -> &Arc<Metrics> {
+        &self.0.metrics
+    }
+
+    async fn gone(&self, session: &Session) -> Result<(), Error> {
+        if session.gone_within(self.0.config.stop_grace + END_DEADLINE).await {
+            Ok(())
+        } else {
+            Err(busy())
+        }
+    }
+
+    async fn end_all(&self, reason: Reason, which: impl Fn(&Key) -> bool) {
+        let sessions = self.0.all(which);
+        for session in &sessions {
+            session.end(reason);
+        }
+        let deadline = Instant::now() + self.0.config.stop_grace + END_DEADLINE;
+        for session in &sessions {
+            if !session
+                .gone_within(deadline.saturating_duration_since(Instant::now()))
+                .await
+            {
+                tracing::error!(session = %session.key.session, %reason, "a session did not end in time");
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// Forgets a session of which nothing is left.
+    pub(super) fn forget(&self, session: &Arc<Session>) {
+        let mut shard = self.shard(&session.key);
+        if let Entry::Occupied(entry) = shard.entry(session.key.clone())
+            && Arc::ptr_eq(entry.get(), session)
+        {
+            entry.remove();
+            self.count.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+
+    fn find(&self, key: &Key) -> Option<Arc<Session>> {
+        self.shard(key).get(key).cloned()
+    }
+
+    fn find_or_start(self: &Arc<Self>, key: &Key, target: &Target) -> Result<Arc<Session>, Error> {
+        let mut shard = self.shard(key);
+        if let Some(session) = shard.get(key) {
+            return Ok(Arc::clone(session));
+        }
+        self.admit(key)?;
+        let since = self.clock.now();
+        let session = Arc::new(Session::new(
+            key.clone(),
+            Arc::clone(&target.deployment),
+            since,
+            &self.config,
+        ));
+        shard.insert(key.clone(), Arc::clone(&session));
+        drop(shard);
+        self.owners
+            .spawn(Owner::new(Arc::clone(&session), Arc::clone(self)).run());
+        Ok(session)
+    }
+
+    /// Counts one more session, or says why there may be none.
+    fn admit(&self, key: &Key) -> Result<(), Error> {
+        if self.draining.load(Ordering::SeqCst) {
+            return Err(Error::new(
+                Kind::Draining,
+                "The server is stopping; send the call again in a moment.",
+            ));
+        }
+        if lock(&self.barred).iter().any(|(_, runtime)| *runtime == key.runtime) {
+            return Err(Error::not_found(format!(
+                "The runtime '{}' has been deleted.",
+                key.runtime
+            )));
+        }
+        let most = self.config.max_sessions;
+        let more = |count: usize| (count < most).then_some(count + 1);
+        match self.count.fetch_update(Ordering::AcqRel, Ordering::Acquire, more) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(Error::new(
+                Kind::QuotaExceeded,
+                format!("maxVms limit exceeded: this server runs at most {most} sessions at once. Stop some or wait."),
+            )),
+        }
+    }
+
+    fn all(&self, which: impl Fn(&Key) -> bool) -> Vec<Arc<Session>> {
+        let mut all = Vec::new();
+        for shard in &self.shards {
+            all.extend(
+                lock(shard)
+                    .iter()
+                    .filter(|(key, _)| which(key))
+                    .map(|(_, session)| Arc::clone(session)),
+            );
+        }
+        all
+    }
+
+    fn bar(&self, runtime: &RuntimeId) {
+        let mut barred = lock(&self.barred);
+        while barred.front().is_some_and(|(since, _)| since.elapsed() > BARRED_FOR) {
+            barred.pop_front();
+        }
+        barred.push_back((Instant::now(), runtime.clone()));
+    }
+
+    fn remember_stop(&self, key: &Key, token: &str) {
+        let mut stops = lock(&self.stops);
+        if stops.len() == STOPS_REMEMBERED {
+            stops.pop_front();
+        }
+        stops.push_back((key.clone(), token.to_owned()));
+    }
+
+    fn remembers_stop(&self, key: &Key, token: Option<&str>) -> bool {
+        token.is_some_and(|token| lock(&self.stops).iter().any(|(k, t)| k == key && t == token))
+    }
+
+    fn shard(&self, key: &Key) -> MutexGuard<'_, HashMap<Key, Arc<Session>>> {
+        #[expect(clippy::cast_possible_truncation, reason = "only the low bits are wanted")]
+        let index = self.hasher.hash_one(key) as usize % SHARDS;
+        lock(&self.shards[index])
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Router")
+            .field("sessions", &self.count)
+            .finish_non_exhaustive()
+    }
+}
+
+pub(crate) fn busy() -> Error {
+    Error::new(Kind::SessionBusy, "Session operation in progress, please retry.")
+}
+
+fn no_such_session() -> Error {
+    Error::not_found("There is no such session, or it has already ended.")
+}
+
+/// Nothing under these locks can leave the data half-changed, so a panic elsewhere does not spoil it.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

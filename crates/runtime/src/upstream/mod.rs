@@ -1,0 +1,22 @@
+//! HTTP/1.1 to the agent inside one sandbox.
+//!
+//! Read in this order: `pool` (which connection), `link` (one connection), `body` (the answer's bytes and what becomes
+//! of the connection afterwards). A request comes here from `invoke` and from the session's own pings, and goes on to
+//! [`sandbox::Sandbox::dial`].
+//!
+//! No task runs a connection: whoever waits for an answer drives its connection by polling it, so a request costs no
+//! wake-up of another task, and dropping the waiter or the answer's body closes the connection, which is how an agent
+//! learns that its caller has gone.
+//!
+//! Invariant: a request whose first byte may have reached the agent is never sent again. Invariant: a connection goes
+//! back to the pool only after a complete exchange. Invariant: no connection outlives its pool's `close`.
+
+mod body;
+mod link;
+mod pool;
+
+#[cfg(test)]
+mod tests;
+
+pub(crate) use body::Body;
+pub(crate) use pool::{Error, Unsent, Upstream};
