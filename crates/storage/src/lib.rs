@@ -17,6 +17,8 @@ pub mod lock;
 mod records;
 pub mod seal;
 pub mod sqlite;
+#[cfg(test)]
+mod tests;
 
 pub use blobs::{Blob, Blobs, Stored, Upload};
 pub use error::Error;

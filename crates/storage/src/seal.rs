@@ -276,7 +276,7 @@ mod tests {
         ) {
             let key = MasterKey::generate().unwrap();
             let sealed = key.seal(&context, &plaintext).unwrap();
-            prop_assert_eq!(key.open(&context, &sealed).unwrap().as_slice(), plaintext.as_slice());
+            prop_assert_eq!(&*key.open(&context, &sealed).unwrap(), &plaintext);
             let mut bytes = URL_SAFE_NO_PAD.decode(&sealed).unwrap();
             let at = at % bytes.len();
             bytes[at] ^= 1 << bit;
