@@ -94,13 +94,18 @@ impl fmt::Debug for Reply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Document(_) => f.write_str("Reply::Document"),
-            Self::Stream { headers, .. } => f.debug_struct("Reply::Stream").field("headers", headers).finish_non_exhaustive(),
+            Self::Stream { headers, .. } => f
+                .debug_struct("Reply::Stream")
+                .field("headers", headers)
+                .finish_non_exhaustive(),
         }
     }
 }
 
 impl fmt::Debug for OwnReply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OwnReply").field("status", &self.status).finish_non_exhaustive()
+        f.debug_struct("OwnReply")
+            .field("status", &self.status)
+            .finish_non_exhaustive()
     }
 }

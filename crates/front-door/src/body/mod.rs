@@ -12,9 +12,6 @@ pub(crate) mod file;
 pub(crate) mod source;
 pub(crate) mod spool;
 
-#[cfg(test)]
-mod tests;
-
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};

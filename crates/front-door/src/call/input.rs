@@ -12,6 +12,9 @@ use serde_json::{Map, Value};
 /// Label names and decoded texts.
 pub(super) type Labels = Vec<(&'static str, String)>;
 
+/// Decoded path segments and query pairs.
+type Decoded = (Vec<String>, Vec<(String, String)>);
+
 /// Percent-decodes the labels of a route.
 pub(super) fn labels(endpoint: &Endpoint, raw: RawLabels<'_>) -> Result<Labels, Error> {
     endpoint
@@ -40,7 +43,7 @@ pub(super) fn decode(
 }
 
 /// Decoded path segments after `/_eyot/`, and the decoded query.
-pub(super) fn own(parts: &Parts) -> Result<(Vec<String>, Vec<(String, String)>), Error> {
+pub(super) fn own(parts: &Parts) -> Result<Decoded, Error> {
     let rest = parts.uri.path().strip_prefix(OWN_PREFIX).unwrap_or_default();
     let rest = rest.strip_suffix('/').unwrap_or(rest);
     let path = rest

@@ -71,7 +71,7 @@ enum ProvenBody {
     /// Whole, and as signed.
     Whole(Spooled),
     /// Still coming; breaks off if it is not as signed, and says so in the verdict.
-    Streaming(Checked, Verdict),
+    Streaming(Incoming, Verdict),
 }
 
 /// What a route allows of a body.
@@ -308,7 +308,7 @@ async fn prove(
             let (checked, verdict) = Checked::new(source, digest);
             return Ok(Proven {
                 caller,
-                body: ProvenBody::Streaming(checked, verdict),
+                body: ProvenBody::Streaming(checked.boxed_unsync(), verdict),
             });
         }
         let spooled = take(door, &mut source, allowance).await?;
@@ -386,7 +386,7 @@ impl ProvenBody {
     fn into_incoming(self) -> (Incoming, Option<Verdict>) {
         match self {
             Self::Whole(spooled) => (spooled.into_body(), None),
-            Self::Streaming(checked, verdict) => (checked.boxed_unsync(), Some(verdict)),
+            Self::Streaming(body, verdict) => (body, Some(verdict)),
         }
     }
 }

@@ -98,11 +98,11 @@ pub enum RouteError {
 impl Router {
     /// All operations of the model, each led to the service that answers it.
     pub(crate) fn new(services: &[Arc<dyn Service>], metrics: &Metrics) -> Result<Self, RouteError> {
-        let mut answers: HashMap<&'static Operation, &Arc<dyn Service>> = HashMap::new();
+        let mut answers = HashMap::new();
         let mut own = HashMap::new();
         for service in services {
             for operation in service.operations() {
-                if answers.insert(operation, service).is_some() {
+                if answers.insert((operation.plane, operation.name), service).is_some() {
                     return Err(RouteError::Twice(operation.name.to_owned()));
                 }
             }
@@ -125,7 +125,9 @@ impl Router {
             let Ok(method) = Method::from_bytes(operation.method.as_bytes()) else {
                 continue;
             };
-            let service = answers.get(operation).map(|&service| Arc::clone(service));
+            let service = answers
+                .get(&(operation.plane, operation.name))
+                .map(|&service| Arc::clone(service));
             let labels = label_names(operation.uri);
             if labels.len() > table::MAX_LABELS {
                 return Err(RouteError::TooManyLabels(operation.uri));

@@ -1,7 +1,9 @@
 //! The operations of the model as one tree per method, walked segment by segment on the raw path.
 //!
 //! A literal segment wins over a label. A label takes one segment; only one that begins an ARN may take more, because
-//! some clients write an ARN into the path with its slashes as they are. The shortest label that leads to a route wins.
+//! some clients write an ARN into the path with its slashes as they are. What an ARN takes beyond its first segment is
+//! whole pairs of kind and id (`runtime/NAME`, `runtime/NAME/runtime-endpoint/EP`), so that no verb behind it is
+//! swallowed. The shortest label that leads to a route wins.
 
 use std::collections::HashMap;
 
@@ -108,13 +110,14 @@ impl<L> Tree<L> {
         if start == end {
             return None;
         }
-        let longest = if begins_arn(&path[start..end]) {
-            segments.len()
-        } else {
-            1
-        };
+        let first = &path[start..end];
+        let longest = if begins_arn(first) { segments.len() } else { 1 };
+        let parts = 1 + encoded_slashes(first);
         let depth = labels.count;
         segments.iter().take(longest).enumerate().find_map(|(more, &(_, end))| {
+            if more > 0 && !(parts + more).is_multiple_of(2) {
+                return None;
+            }
             *labels.texts.get_mut(depth)? = &path[start..end];
             labels.count = depth + 1;
             let found = self.walk(next, path, &segments[more + 1..], labels);
@@ -164,4 +167,8 @@ fn begins_arn(segment: &str) -> bool {
     segment
         .strip_prefix("arn")
         .is_some_and(|rest| rest.starts_with(':') || rest.starts_with("%3A") || rest.starts_with("%3a"))
+}
+
+fn encoded_slashes(segment: &str) -> usize {
+    segment.matches("%2F").count() + segment.matches("%2f").count()
 }

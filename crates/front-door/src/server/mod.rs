@@ -13,9 +13,6 @@ mod socket;
 mod tls;
 pub(crate) mod watch;
 
-#[cfg(test)]
-mod tests;
-
 use crate::admit::Admission;
 use crate::auth::Verifier;
 use crate::call::Door;
@@ -23,6 +20,7 @@ use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::route::{RouteError, Router};
 use crate::service::Service;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -214,6 +212,22 @@ impl Server {
     }
 }
 
+/// Counts a connection for as long as it is open, also when its task panics.
+struct Open(Gauge);
+
+impl Open {
+    fn count(gauge: &Gauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
 /// Accepts for ever, as many at once as configured.
 async fn accept(shared: &Arc<Shared>, listener: &TcpListener) {
     let places = Arc::new(Semaphore::new(shared.door.config.max_connections));
@@ -225,11 +239,10 @@ async fn accept(shared: &Arc<Shared>, listener: &TcpListener) {
             Ok((stream, peer)) => {
                 let shared = Arc::clone(shared);
                 let tasks = shared.tasks.clone();
+                let open = Open::count(&shared.door.metrics.connections);
                 tasks.spawn(async move {
-                    shared.door.metrics.connections.inc();
-                    connection::serve(Arc::clone(&shared), stream, peer).await;
-                    shared.door.metrics.connections.dec();
-                    drop(place);
+                    connection::serve(shared, stream, peer).await;
+                    drop((place, open));
                 });
             }
             // A connection that was reset while it waited is no reason to pause, but a pause harms nobody either.

@@ -222,3 +222,106 @@ fn unpack(packed: u64) -> (State, u64) {
     };
     (state, packed >> 2)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn watch() -> Arc<Watch> {
+        Watch::new(&Config {
+            head_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(60),
+            write_stall_timeout: Duration::from_secs(100),
+            linger_timeout: Duration::from_secs(5),
+            ..Config::default()
+        })
+    }
+
+    async fn pass(seconds: u64) {
+        tokio::time::advance(Duration::from_secs(seconds)).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn every_state_has_its_deadline() {
+        let watch = watch();
+        pass(9).await;
+        assert!(watch.check().is_ok());
+        let busy = watch.begin();
+        pass(1000).await;
+        assert!(watch.check().is_ok(), "a call may take long");
+        let second = watch.begin();
+        drop(busy);
+        pass(1000).await;
+        assert!(watch.check().is_ok(), "another call is still busy");
+        drop(second);
+        pass(59).await;
+        assert!(watch.check().is_ok());
+        watch.received();
+        pass(9).await;
+        assert!(watch.check().is_ok(), "the head's own clock began with its first byte");
+        watch.received();
+        pass(1).await;
+        assert_eq!(watch.check(), Err(Late::Head), "more bytes do not buy more time");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_is_idle_after_a_call_and_late_before_the_first() {
+        let before = watch();
+        pass(10).await;
+        assert_eq!(before.check(), Err(Late::Head));
+        let after = watch();
+        drop(after.begin());
+        pass(59).await;
+        assert!(after.check().is_ok());
+        pass(1).await;
+        assert_eq!(after.check(), Err(Late::Idle));
+        after.closing();
+        assert!(after.check().is_ok());
+        pass(4).await;
+        after.received();
+        pass(4).await;
+        assert!(after.check().is_ok(), "a client that goes on sending is lingered for");
+        pass(1).await;
+        assert_eq!(after.check(), Err(Late::Closing));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_takes_nothing_is_late_even_while_busy() {
+        let watch = watch();
+        let _busy = watch.begin();
+        watch.wrote(false);
+        pass(60).await;
+        watch.wrote(false);
+        pass(39).await;
+        assert!(watch.check().is_ok());
+        watch.wrote(true);
+        pass(500).await;
+        assert!(watch.check().is_ok(), "progress starts the clock anew");
+        watch.wrote(false);
+        pass(100).await;
+        assert_eq!(watch.check(), Err(Late::Write));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_look_is_further_away_than_the_shortest_deadline() {
+        let watch = watch();
+        let _busy = watch.begin();
+        assert!(watch.check().unwrap() <= Instant::now() + Duration::from_secs(5));
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_expected_from_its_request_until_it_is_flushed() {
+        let watch = watch();
+        assert!(!watch.expects_writes());
+        let busy = watch.begin();
+        watch.flushed();
+        assert!(
+            watch.expects_writes(),
+            "a flush in the middle of an answer ends nothing"
+        );
+        drop(busy);
+        assert!(watch.expects_writes(), "its last bytes are not out yet");
+        watch.flushed();
+        assert!(!watch.expects_writes());
+    }
+}
