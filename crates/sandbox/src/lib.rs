@@ -6,8 +6,21 @@
 //!
 //! Invariant: this crate knows nothing of sessions, endpoints or requests; `labels` carry what its caller must find again.
 
+mod cgroup;
+mod config;
+pub mod container;
+#[cfg(test)]
+mod contract;
+mod detect;
+mod env;
 pub mod managed;
 pub mod package;
+pub mod process;
+mod supervised;
+mod sys;
+
+pub use config::Config;
+pub use detect::{Wanted, detect};
 
 use async_trait::async_trait;
 use domain::id::SandboxId;
@@ -95,7 +108,7 @@ pub struct Spec {
 }
 
 /// Limits of one sandbox.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Limits {
     /// Memory in bytes, swap included.
     pub memory: u64,

@@ -1,0 +1,60 @@
+//! The suite that every driver passes, and what only walls can pass.
+//!
+//! [`cases`] are the promises of [`crate::Sandbox`] and [`crate::Driver`]; [`walls`] looks at a container from inside;
+//! [`server`] kills the process that started a sandbox. [`bench`] is what they stand on. `as_user` runs all of it again
+//! as an ordinary user.
+
+mod bench;
+mod cases;
+
+use bench::{Bench, Which};
+
+/// Runs a case and then looks for anything left over.
+async fn check(which: Which, case: impl AsyncFnOnce(&Bench)) {
+    let bench = Bench::new(which);
+    if which == Which::Container
+        && let Err(error) = bench.driver.probe().await
+    {
+        println!("skipped: containers cannot run here: {error}");
+        return;
+    }
+    case(&bench).await;
+    bench.assert_nothing_left().await;
+}
+
+macro_rules! suite {
+    ($module:ident, $which:expr, $($case:path => $name:ident),* $(,)?) => {
+        mod $module {
+            use super::*;
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $name() {
+                    check($which, $case).await;
+                }
+            )*
+        }
+    };
+}
+
+macro_rules! both {
+    ($($name:ident),* $(,)?) => {
+        suite!(process, Which::Process, $(cases::$name => $name),*);
+    };
+}
+
+both![
+    listens_and_answers,
+    dials_are_concurrent,
+    reports_how_it_ended,
+    a_wrong_port_is_refused_and_the_right_one_named,
+    keeps_the_end_of_the_log_within_its_bound,
+    a_deaf_agent_is_killed_after_its_grace,
+    descendants_die_with_the_agent,
+    stop_is_idempotent_and_concurrent,
+    a_dropped_start_leaves_nothing,
+    a_killed_guest_takes_all_with_it,
+    the_environment_is_as_given,
+    the_package_stays_as_it_is,
+    what_cannot_be_run_is_the_artifacts_fault,
+    a_leftover_is_found_adopted_and_destroyed,
+];

@@ -1,0 +1,264 @@
+//! A running sandbox as its callers see it.
+
+use super::control::{Dir, PATIENCE};
+use super::erase;
+use super::host::Host;
+use super::record::Record;
+use crate::{Connection, Error, Exit, Sandbox, State, Usage, sys};
+use async_trait::async_trait;
+use domain::id::SandboxId;
+use guest::protocol::{self, Reply, Request};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::net::TcpStream;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{OnceCell, watch};
+use tokio::task::JoinHandle;
+
+/// Beyond the grace, how long a stop may take before the guest itself is killed.
+const MARGIN: Duration = Duration::from_secs(5);
+
+/// A sandbox of this server. Dropping it does not end the sandbox.
+#[derive(Debug)]
+pub(crate) struct Handle {
+    inner: Arc<Inner>,
+    watcher: JoinHandle<()>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    id: SandboxId,
+    record: Record,
+    path: PathBuf,
+    dir: Dir,
+    pidfd: OwnedFd,
+    state: watch::Sender<State>,
+    stopped: OnceCell<Exit>,
+    host: Arc<Host>,
+}
+
+impl Handle {
+    /// A handle for a guest that runs. `known` is what has been seen of it.
+    pub(super) fn new(host: Arc<Host>, id: SandboxId, record: Record, pidfd: OwnedFd) -> Result<Self, Error> {
+        let path = host.dir(&id);
+        let dir = Dir::open(&path)?;
+        let (state, _) = watch::channel(State::Started);
+        let inner = Arc::new(Inner { id, record, path, dir, pidfd, state, stopped: OnceCell::new(), host });
+        let watcher = tokio::spawn(Arc::clone(&inner).watch());
+        // A guest is a child of the server that started it, also when nobody holds it any more. This ends with the guest.
+        let child = inner.pidfd.try_clone().map_err(|source| Error::Io { what: "watching a guest".into(), source })?;
+        tokio::spawn(async move {
+            sys::ended(&child).await;
+            erase::reap(child.as_fd());
+        });
+        Ok(Self { inner, watcher })
+    }
+
+    /// Whether the guest answers.
+    pub(super) async fn check(&self) -> Result<(), Error> {
+        self.inner.dir.ask(&Request::Usage, PATIENCE).await.map(|_| ())
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.watcher.abort();
+        self.inner.host.forget(&self.inner.id);
+    }
+}
+
+#[async_trait]
+impl Sandbox for Handle {
+    fn id(&self) -> &SandboxId {
+        &self.inner.id
+    }
+
+    fn labels(&self) -> &BTreeMap<String, String> {
+        &self.inner.record.labels
+    }
+
+    fn state(&self) -> watch::Receiver<State> {
+        self.inner.state.subscribe()
+    }
+
+    async fn dial(&self, port: u16) -> Result<Connection, Error> {
+        let record = &self.inner.record;
+        let real = if port == record.port { record.real_port } else { port };
+        match self.inner.ask(&Request::Dial { port: real }).await? {
+            (Reply::Dialed, Some(socket)) => {
+                let stream = TcpStream::from(socket);
+                // It comes non-blocking from the guest, but what the guest says is not taken on trust.
+                stream
+                    .set_nonblocking(true)
+                    .and_then(|()| Connection::from_std(stream))
+                    .map_err(|source| Error::Io { what: format!("taking over the connection to port {port}"), source })
+            }
+            (Reply::Refused, None) => Err(Error::Refused(port)),
+            (reply, _) => Err(unexpected(&reply)),
+        }
+    }
+
+    async fn log_tail(&self, max: usize) -> Result<String, Error> {
+        if self.inner.stopped.initialized() {
+            return Err(Error::Gone);
+        }
+        let path = self.inner.path.clone();
+        blocking(move || log_tail(&path, max)).await
+    }
+
+    async fn ports(&self) -> Result<Vec<u16>, Error> {
+        match self.inner.ask(&Request::Ports).await? {
+            (Reply::Ports(mut ports), _) => {
+                let record = &self.inner.record;
+                for port in &mut ports {
+                    if *port == record.real_port {
+                        *port = record.port;
+                    }
+                }
+                ports.sort_unstable();
+                Ok(ports)
+            }
+            (reply, _) => Err(unexpected(&reply)),
+        }
+    }
+
+    async fn usage(&self) -> Result<Usage, Error> {
+        let group = self.inner.record.group.clone();
+        let (cpu, memory) = blocking(move || Ok(group.usage())).await?;
+        if let (Some(cpu), Some(memory)) = (cpu, memory) {
+            return Ok(Usage { cpu, memory });
+        }
+        match self.inner.ask(&Request::Usage).await? {
+            (Reply::Usage(summed), _) => Ok(Usage::from((cpu, memory, summed))),
+            (reply, _) => Err(unexpected(&reply)),
+        }
+    }
+
+    async fn stop(&self, grace: Duration) -> Result<Exit, Error> {
+        let inner = &self.inner;
+        // The first caller's grace counts; the others wait for its end. The work goes on if its caller goes away.
+        let stop = || async {
+            let task = tokio::spawn(Arc::clone(inner).stop(grace));
+            task.await.map_err(|error| Error::Io { what: "stopping a sandbox".into(), source: io::Error::other(error) })?
+        };
+        inner.stopped.get_or_try_init(stop).await.cloned()
+    }
+}
+
+impl Inner {
+    async fn ask(&self, request: &Request) -> Result<(Reply, Option<OwnedFd>), Error> {
+        if matches!(*self.state.borrow(), State::Exited(_)) {
+            return Err(Error::Gone);
+        }
+        self.dir.ask(request, PATIENCE).await
+    }
+
+    /// Follows the guest's word until the end.
+    async fn watch(self: Arc<Self>) {
+        let told = match self.dir.request(&Request::Watch).await {
+            Ok(mut exchange) => loop {
+                match exchange.next().await {
+                    Ok(Reply::State(protocol::State::Exited(exit))) => break Some(exit),
+                    Ok(Reply::State(protocol::State::Started)) => {}
+                    Ok(Reply::State(protocol::State::Listening)) => self.advance(State::Listening),
+                    Ok(_) | Err(_) => break None,
+                }
+            },
+            Err(_) => None,
+        };
+        // Whether it said goodbye or was killed, it has ended or is about to.
+        sys::ended(&self.pidfd).await;
+        let inner = Arc::clone(&self);
+        let told_all = blocking(move || {
+            inner.advance(State::Exited(inner.exit(told)));
+            Ok(())
+        });
+        if let Err(error) = told_all.await {
+            tracing::error!(sandbox = %self.id, %error, "the end of a sandbox could not be told");
+        }
+    }
+
+    /// Tells a change, never back from an end.
+    fn advance(&self, state: State) {
+        self.state.send_if_modified(|now| {
+            let change = !matches!(now, State::Exited(_)) && *now != state;
+            if change {
+                *now = state;
+            }
+            change
+        });
+    }
+
+    /// How it ended: as the guest said, as it wrote down, or killed with it.
+    fn exit(&self, told: Option<protocol::Exit>) -> Exit {
+        let written = || serde_json::from_slice(&fs::read(self.path.join(protocol::EXIT)).ok()?).ok();
+        let killed = protocol::Exit { code: None, signal: Some(libc::SIGKILL), forced: false };
+        let exit = told.or_else(written).unwrap_or(killed);
+        let out_of_memory = exit.signal == Some(libc::SIGKILL) && !exit.forced && self.record.group.out_of_memory();
+        Exit { code: exit.code, signal: exit.signal, out_of_memory }
+    }
+
+    async fn stop(self: Arc<Self>, grace: Duration) -> Result<Exit, Error> {
+        let already = match &*self.state.borrow() {
+            State::Exited(exit) => Some(exit.clone()),
+            State::Started | State::Listening => None,
+        };
+        let told = match already {
+            Some(_) => None,
+            // A guest that does not answer is killed below.
+            None => match self.dir.ask(&Request::Stop { grace }, grace + MARGIN).await {
+                Ok((Reply::Stopped(exit), _)) => Some(exit),
+                Ok(_) | Err(_) => None,
+            },
+        };
+        blocking(move || {
+            erase::wait_for_end(self.pidfd.as_fd(), if told.is_some() { MARGIN } else { Duration::ZERO });
+            let exit = already.unwrap_or_else(|| self.exit(told));
+            self.host.erase(&self.id, Some(&self.record), Some(self.pidfd.as_fd()))?;
+            self.advance(State::Exited(exit.clone()));
+            Ok(exit)
+        })
+        .await
+    }
+}
+
+/// Both parts of the log, cut at the start of a line.
+fn log_tail(dir: &std::path::Path, max: usize) -> Result<String, Error> {
+    let read = |name: &str| match fs::read(dir.join(name)) {
+        Ok(bytes) => Ok(bytes),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(source) => Err(Error::Io { what: format!("reading {}", dir.join(name).display()), source }),
+    };
+    let mut bytes = read(protocol::OLD_LOG)?;
+    let newer = read(protocol::LOG)?;
+    // Seen in the middle of a rotation, both hold the same.
+    if bytes != newer {
+        bytes.extend(newer);
+    }
+    let mut tail = &bytes[bytes.len().saturating_sub(max)..];
+    if tail.len() < bytes.len()
+        && let Some(line) = tail.iter().position(|byte| *byte == b'\n')
+        && line + 1 < tail.len()
+    {
+        tail = &tail[line + 1..];
+    }
+    Ok(String::from_utf8_lossy(tail).into_owned())
+}
+
+/// Runs something that blocks where that is no harm.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => Err(Error::Io { what: "background work".into(), source: io::Error::other(error) }),
+    }
+}
+
+fn unexpected(reply: &Reply) -> Error {
+    Error::Protocol(format!("an answer to another question: {reply:?}"))
+}
