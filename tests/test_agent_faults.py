@@ -20,8 +20,8 @@ def quick_server(tmp_path_factory):
     """A server that loses patience quickly."""
     from conftest import Server, sandbox_leftovers
     env = {
-        "EYOT__RUNTIME__SESSION__START_TIMEOUT": "3s",
-        "EYOT__RUNTIME__SESSION__FIRST_ANSWER_TIMEOUT": "2s",
+        "EYOT__RUNTIME__SESSION__START_DEADLINE": "3s",
+        "EYOT__RUNTIME__SESSION__FIRST_ANSWER_DEADLINE": "2s",
         "EYOT__RUNTIME__SESSION__PING_INTERVAL": "300ms",
     }
     server = Server(tmp_path_factory.mktemp("quick") / "data", env=env).start()

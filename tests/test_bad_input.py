@@ -158,7 +158,7 @@ def test_a_truncated_body_reaches_no_agent(shared_server, plain):
 
 
 def test_slow_clients_are_cut_and_hurt_nobody(make_server, tmp_path):
-    env = {"EYOT__SERVER__HEADER_READ_TIMEOUT": "2s", "EYOT__SERVER__BODY_PROGRESS_TIMEOUT": "2s"}
+    env = {"EYOT__SERVER__HEAD_TIMEOUT": "2s", "EYOT__SERVER__BODY_STALL_TIMEOUT": "2s"}
     server = make_server(env=env).start()
     host, port = urlsplit(server.url).netloc.split(":")
     drips = []

@@ -1,2 +1,100 @@
-//! (module doc to come)
-fn main() {}
+//! `eyot`: an agent runtime of one's own that speaks the Amazon Bedrock AgentCore API.
+//!
+//! This crate puts the pieces together and holds no rules: [`serve`] assembles the server, [`deploy`] and [`invoke`]
+//! are its clients, [`quickstart`] is both at once for a newcomer.
+
+mod client;
+mod config;
+mod data_dir;
+mod deploy;
+mod env;
+mod invoke;
+mod quickstart;
+mod serve;
+
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Run AI agents in sandboxes of their own, behind the Amazon Bedrock AgentCore API.
+#[derive(Debug, Parser)]
+#[command(name = "eyot", version, max_term_width = 110)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// See an agent answer: start a server, deploy a sample agent, invoke it, keep serving.
+    Quickstart(quickstart::Args),
+    /// Serve the AgentCore control and data planes.
+    Serve(serve::Args),
+    /// Print the variables that point boto3, the AWS CLI and the AWS SDKs at a running server.
+    Env(env::Args),
+    /// Pack a directory, upload it, and make it a runtime or a new version of one.
+    Deploy {
+        #[command(flatten)]
+        args: deploy::Args,
+        #[command(flatten)]
+        server: ServerArgs,
+    },
+    /// Send a payload to an agent and print its answer as it arrives.
+    Invoke {
+        #[command(flatten)]
+        args: invoke::Args,
+        #[command(flatten)]
+        server: ServerArgs,
+    },
+}
+
+/// Which server a client command talks to.
+#[derive(Debug, Args)]
+struct ServerArgs {
+    /// Data directory of the running server; used unless AWS_ENDPOINT_URL_BEDROCK_AGENTCORE is set.
+    #[arg(long, env = "EYOT_DATA_DIR", value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+impl ServerArgs {
+    async fn connection(&self) -> anyhow::Result<client::Connection> {
+        match env::connection_from_variables(|name| std::env::var(name).ok())? {
+            Some(connection) => Ok(connection),
+            None => env::connection_from_data_dir(&data_dir::resolve(self.data_dir.clone())).await,
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    // A second provider that appeared later in the dependency tree would make rustls panic at its first use.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let cli = Cli::parse();
+    let result = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(anyhow::Error::from)
+        .and_then(|runtime| runtime.block_on(run(cli.command)));
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            report(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Quickstart(args) => quickstart::run(args).await?,
+        Command::Serve(args) => serve::run(args).await?,
+        Command::Env(args) => env::run(args).await?,
+        Command::Deploy { args, server } => deploy::run(args, server.connection().await?).await?,
+        Command::Invoke { args, server } => invoke::run(args, server.connection().await?).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+#[expect(clippy::print_stderr, reason = "the last word of a command-line program")]
+fn report(error: &anyhow::Error) {
+    eprintln!("eyot: {error:#}");
+}

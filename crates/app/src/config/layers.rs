@@ -1,0 +1,147 @@
+//! Laying sources of configuration over each other, remembering which one set what.
+
+use anyhow::{Context, bail};
+use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
+use std::path::Path;
+use toml::{Table, Value};
+
+const PREFIX: &str = "EYOT__";
+
+/// Values from several sources; later ones win.
+#[derive(Debug, Default)]
+pub(crate) struct Layers {
+    merged: Table,
+    /// Which source set the value at a dotted path.
+    origins: BTreeMap<String, String>,
+}
+
+impl Layers {
+    /// Adds a TOML file.
+    pub(crate) fn file(&mut self, path: &Path) -> anyhow::Result<()> {
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read the configuration file {}", path.display()))?;
+        let table: Table =
+            toml::from_str(&text).with_context(|| format!("{} is not valid TOML", path.display()))?;
+        self.merge(table, &path.display().to_string());
+        Ok(())
+    }
+
+    /// Adds `EYOT__SECTION__KEY=value` variables. A value that reads as TOML is that; anything else is a string.
+    pub(crate) fn environment(&mut self, vars: impl Iterator<Item = (String, String)>) -> anyhow::Result<()> {
+        for (name, text) in vars {
+            let Some(rest) = name.strip_prefix(PREFIX) else { continue };
+            let path: Vec<String> = rest.split("__").map(str::to_lowercase).collect();
+            if path.iter().any(String::is_empty) {
+                bail!("the environment variable {name} does not name a key: write {PREFIX}SECTION__KEY");
+            }
+            self.set(&path.iter().map(String::as_str).collect::<Vec<_>>(), scalar(&text), &format!("environment variable {name}"));
+        }
+        Ok(())
+    }
+
+    /// Adds one value, such as a command-line flag's.
+    pub(crate) fn set(&mut self, path: &[&str], value: Value, origin: &str) {
+        let nested = path.iter().rev().fold(value, |inner, key| {
+            Value::Table(Table::from_iter([((*key).to_owned(), inner)]))
+        });
+        if let Value::Table(table) = nested {
+            self.merge(table, origin);
+        }
+    }
+
+    /// Reads the result as `T`; an error names the key and its source.
+    pub(crate) fn read<T: DeserializeOwned>(self) -> anyhow::Result<T> {
+        let Self { merged, origins } = self;
+        serde_path_to_error::deserialize(Value::Table(merged)).map_err(|error| {
+            let path = error.path().to_string();
+            let cause = error.into_inner().to_string();
+            let cause = cause.trim();
+            match origins.iter().rev().find(|(set, _)| **set == path || set.starts_with(&format!("{path}."))) {
+                _ if path == "." => anyhow::anyhow!("configuration: {cause}"),
+                Some((_, origin)) => anyhow::anyhow!("configuration key '{path}' (from {origin}): {cause}"),
+                None => anyhow::anyhow!("configuration key '{path}': {cause}"),
+            }
+        })
+    }
+
+    fn merge(&mut self, table: Table, origin: &str) {
+        merge_into(&mut self.merged, table, "", origin, &mut self.origins);
+    }
+}
+
+fn merge_into(base: &mut Table, over: Table, path: &str, origin: &str, origins: &mut BTreeMap<String, String>) {
+    for (key, value) in over {
+        let here = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+        match (base.get_mut(&key), value) {
+            (Some(Value::Table(below)), Value::Table(above)) => merge_into(below, above, &here, origin, origins),
+            (None, Value::Table(above)) => {
+                let mut fresh = Table::new();
+                merge_into(&mut fresh, above, &here, origin, origins);
+                base.insert(key, Value::Table(fresh));
+            }
+            (_, value) => {
+                origins.insert(here, origin.to_owned());
+                base.insert(key, value);
+            }
+        }
+    }
+}
+
+fn scalar(text: &str) -> Value {
+    let as_toml = toml::from_str::<Table>(&format!("v = {text}")).ok().and_then(|mut table| table.remove("v"));
+    as_toml.unwrap_or_else(|| Value::String(text.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::Deserialize;
+
+    #[derive(Debug, Default, PartialEq, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    struct Sample {
+        name: String,
+        inner: Inner,
+    }
+
+    #[derive(Debug, Default, PartialEq, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    struct Inner {
+        count: u32,
+        text: String,
+    }
+
+    fn vars(pairs: &[(&str, &str)]) -> std::vec::IntoIter<(String, String)> {
+        pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect::<Vec<_>>().into_iter()
+    }
+
+    #[test]
+    fn later_sources_win_key_by_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("eyot.toml");
+        std::fs::write(&file, "name = 'file'\n[inner]\ncount = 1\ntext = 'file'\n").unwrap();
+        let mut layers = Layers::default();
+        layers.file(&file).unwrap();
+        layers.environment(vars(&[("EYOT__INNER__COUNT", "2"), ("UNRELATED", "x"), ("EYOT__NAME", "env")])).unwrap();
+        layers.set(&["name"], Value::String("flag".into()), "--name");
+        let read: Sample = layers.read().unwrap();
+        assert_eq!(read, Sample { name: "flag".into(), inner: Inner { count: 2, text: "file".into() } });
+    }
+
+    #[test]
+    fn mistakes_name_the_key_and_the_source() {
+        let check = |pairs: &[(&str, &str)], wanted: &[&str]| {
+            let mut layers = Layers::default();
+            layers.environment(vars(pairs)).unwrap();
+            let message = layers.read::<Sample>().unwrap_err().to_string();
+            for part in wanted {
+                assert!(message.contains(part), "{message} lacks {part}");
+            }
+        };
+        check(&[("EYOT__INNER__COUNT", "many")], &["inner.count", "EYOT__INNER__COUNT"]);
+        check(&[("EYOT__INNER__COUNTS", "1")], &["inner.counts", "unknown field"]);
+        check(&[("EYOT__NONSENSE", "1")], &["nonsense"]);
+        assert!(Layers::default().environment(vars(&[("EYOT__A____B", "1")])).is_err());
+    }
+}

@@ -1,0 +1,294 @@
+//! `eyot serve`: the server, put together.
+//!
+//! The order in [`Running::start`] is the order in which things need each other: the lock on the data directory before
+//! anything in it is touched, storage, keys, the driver, the runtime (which first destroys what an earlier process left
+//! and resumes half-made resources), and the socket last, so that nobody is answered by half a server.
+
+use crate::config::{Config, Layers, LogFormat};
+use crate::data_dir::{DataDir, ServerFile};
+use anyhow::{Context, bail};
+use domain::Clock;
+use domain::id::Region;
+use front_door::auth::{Keys, Scope, Verifier, keys};
+use front_door::server::{Drained, Readiness, Server, Wiring};
+use prometheus_client::registry::Registry;
+use runtime::RuntimeService;
+use runtime::artifacts::Artifacts;
+use runtime::catalog::Catalog;
+use runtime::control::{self, Control};
+use runtime::invoke::Invoker;
+use runtime::session::Router;
+use sandbox::managed::Runtimes;
+use sandbox::package;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use storage::files::FileBlobs;
+use storage::seal::MasterKey;
+use storage::sqlite::Store;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use toml::Value;
+use tracing_subscriber::EnvFilter;
+
+/// How long ending the sandboxes may take beyond the grace that agents get.
+const END_GRACE: Duration = Duration::from_secs(5);
+
+/// Arguments of `eyot serve`; each overrides the configuration file and the environment.
+#[derive(Debug, Default, clap::Args)]
+pub(crate) struct Args {
+    /// Address to serve both planes on [default: 127.0.0.1:8780].
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// Directory of all state [default: ~/.local/share/eyot].
+    #[arg(long, env = "EYOT_DATA_DIR", value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Configuration file (TOML).
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// How agents are isolated: auto, container or process [default: auto].
+    #[arg(long, value_name = "DRIVER")]
+    pub(crate) driver: Option<String>,
+    /// Serve TLS with this certificate chain (PEM).
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// The certificate's private key (PEM).
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// What to log, such as `info` or `runtime=debug`.
+    #[arg(long, value_name = "FILTER")]
+    pub(crate) log: Option<String>,
+}
+
+impl Args {
+    /// Defaults, file, environment and flags laid over each other.
+    pub(crate) fn configuration(&self) -> anyhow::Result<Config> {
+        let mut layers = Layers::default();
+        if let Some(path) = &self.config {
+            layers.file(path)?;
+        }
+        layers.environment(std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))))?;
+        let text = |value: &dyn ToString| Value::String(value.to_string());
+        let path = |value: &PathBuf| Value::String(value.to_string_lossy().into_owned());
+        let flags = [
+            (&["listen"][..], "--listen", self.listen.as_ref().map(|v| text(v))),
+            (&["data_dir"], "--data-dir", self.data_dir.as_ref().map(path)),
+            (&["driver"], "--driver", self.driver.as_ref().map(|v| text(v))),
+            (&["server", "tls_cert"], "--tls-cert", self.tls_cert.as_ref().map(path)),
+            (&["server", "tls_key"], "--tls-key", self.tls_key.as_ref().map(path)),
+            (&["log"], "--log", self.log.as_ref().map(|v| text(v))),
+        ];
+        for (key, flag, value) in flags {
+            if let Some(value) = value {
+                layers.set(key, value, flag);
+            }
+        }
+        layers.read()
+    }
+}
+
+/// Serves until SIGTERM or SIGINT, then drains.
+#[expect(clippy::print_stdout, reason = "the line that says that the server is ready")]
+pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
+    let config = args.configuration()?;
+    start_logging(&config)?;
+    let running = Running::start(config).await?;
+    println!("eyot is ready at {} (driver: {})", running.url, running.driver);
+    wait_for_signal().await?;
+    running.stop().await
+}
+
+/// Returns at the first SIGTERM or SIGINT. A second one ends the process at once.
+pub(crate) async fn wait_for_signal() -> anyhow::Result<()> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::warn!("second signal: leaving without draining; sandboxes are removed at the next start");
+        std::process::exit(130);
+    });
+    Ok(())
+}
+
+/// Sends log lines to standard error.
+pub(crate) fn start_logging(config: &Config) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&config.log).with_context(|| format!("'{}' is not a log filter", config.log))?;
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match config.log_format {
+        LogFormat::Text => lines.with_target(false).init(),
+        LogFormat::Json => lines.json().init(),
+    }
+    Ok(())
+}
+
+/// A server that serves.
+#[derive(Debug)]
+pub(crate) struct Running {
+    /// Where, such as `http://127.0.0.1:8780`.
+    pub(crate) url: String,
+    /// The driver in use.
+    pub(crate) driver: &'static str,
+    /// What stands between agents and this host.
+    pub(crate) probe: sandbox::Probe,
+    dir: DataDir,
+    control: Control,
+    sessions: Router,
+    readiness: Readiness,
+    shutdown: CancellationToken,
+    serving: JoinHandle<Drained>,
+    _lock: storage::lock::Guard,
+}
+
+impl Running {
+    /// Starts everything; answers once the server takes calls.
+    pub(crate) async fn start(mut config: Config) -> anyhow::Result<Self> {
+        raise_file_limit();
+        let clock = Clock::system();
+        // Sandboxes and spool files must not depend on the directory that the server was started in.
+        config.data_dir = std::path::absolute(&config.data_dir)?;
+        let dir = crate::data_dir::resolve(Some(config.data_dir.clone()));
+        let lock = storage::lock::DataDir::acquire(dir.path())?;
+        std::fs::create_dir_all(dir.spool()).with_context(|| format!("cannot make {}", dir.spool().display()))?;
+        config.server.spool_dir.get_or_insert_with(|| dir.spool());
+
+        let master = Arc::new(MasterKey::load_or_create(&dir.master_key())?);
+        let store = Arc::new(Store::open(dir.state())?);
+        let keys = Arc::new(Keys::open(store.clone(), master).await?);
+        keys.ensure_root(&config.account).await?;
+
+        let sandboxes = sandbox::Config { state_dir: dir.sandboxes(), clock: clock.clone() };
+        let (driver, probe) = sandbox::detect(sandboxes, config.driver.into()).await?;
+        for warning in &probe.warnings {
+            tracing::warn!("driver {}: {warning}", driver.name());
+        }
+        tracing::info!("driver {}: {}", driver.name(), probe.walls.join(", "));
+        let driver_name = driver.name();
+
+        let mut registry = Registry::default();
+        let metrics = front_door::Metrics::register(&mut registry);
+        let runtime_metrics = Arc::new(runtime::metrics::Metrics::register(&mut registry));
+        let sessions = Router::new(config.runtime.session, driver, clock.clone(), runtime_metrics);
+        let recovered = sessions.recover().await?;
+        if recovered.destroyed + recovered.left > 0 {
+            tracing::info!(recovered.destroyed, recovered.left, "removed the sandboxes of an earlier server");
+        }
+
+        let interpreters = config.interpreters.into_iter().map(|(name, path)| (name.to_uppercase(), path)).collect();
+        let managed = tokio::task::spawn_blocking(|| Runtimes::discover(interpreters)).await?;
+        let artifacts = Artifacts::new(
+            config.runtime.artifacts,
+            &config.runtime.s3,
+            Arc::new(FileBlobs::open(dir.blobs())?),
+            Arc::new(package::Store::open(&dir.packages())?),
+            Arc::new(managed),
+            &dir.spool(),
+            clock.clone(),
+        );
+        let artifacts = Arc::new(artifacts.map_err(anyhow::Error::msg)?);
+        let catalog = Catalog::default();
+        let control = Control::recover(control::Parts {
+            region: config.region.clone(),
+            account: config.account.clone(),
+            quotas: config.runtime.quotas,
+            records: store,
+            artifacts: artifacts.clone(),
+            sessions: sessions.clone(),
+            catalog: catalog.clone(),
+            clock: clock.clone(),
+        });
+        let control = control.await?;
+        let service = RuntimeService::new(
+            config.region.clone(),
+            config.account.clone(),
+            control.clone(),
+            catalog,
+            Invoker::new(sessions.clone()),
+            artifacts,
+        );
+
+        let readiness = Readiness::default();
+        let wiring = Wiring {
+            services: vec![Arc::new(service)],
+            verifier: Verifier::new(keys, scope(&config.region), clock),
+            metrics,
+            registry: Arc::new(registry),
+            readiness: readiness.clone(),
+        };
+        let server = Server::bind(config.listen, config.server, wiring).await?;
+        let scheme = if server.is_tls() { "https" } else { "http" };
+        let url = format!("{scheme}://{}", reachable(server.local_addr()));
+        let shutdown = CancellationToken::new();
+        let serving = tokio::spawn(server.run(shutdown.clone()));
+        dir.announce(&ServerFile {
+            url: url.clone(),
+            pid: std::process::id(),
+            region: config.region.to_string(),
+            account: config.account.to_string(),
+        })?;
+        readiness.set(true);
+        Ok(Self { url, driver: driver_name, probe, dir, control, sessions, readiness, shutdown, serving, _lock: lock })
+    }
+
+    /// Drains: no new work, answers in flight finish within the grace, sessions end, nothing remains.
+    pub(crate) async fn stop(self) -> anyhow::Result<()> {
+        self.readiness.set(false);
+        self.dir.withdraw();
+        self.shutdown.cancel();
+        let drained = self.serving.await.context("the server's task failed")?;
+        self.control.shutdown().await;
+        let left = self.sessions.shutdown(self.sessions.config().stop_grace + END_GRACE).await;
+        if left > 0 {
+            tracing::warn!("{left} sessions have not ended; what remains of them is removed at the next start");
+        }
+        match drained {
+            Drained::Clean => Ok(()),
+            Drained::Cut(count) => {
+                tracing::warn!("{count} connections were cut because drain_grace was over");
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The root key of a data directory; the server may be running.
+pub(crate) async fn read_root_key(dir: &DataDir) -> anyhow::Result<(String, String)> {
+    let master = MasterKey::load(&dir.master_key())?;
+    let store = Store::open_read_only(dir.state())?;
+    match keys::read_root(&store, &master).await? {
+        Some((id, secret)) => Ok((id, secret.as_str().to_owned())),
+        None => bail!("{} holds no root key", dir.state().display()),
+    }
+}
+
+/// Both planes are signed for the same service name.
+fn scope(region: &Region) -> Scope {
+    Scope { region: region.to_string(), service: "bedrock-agentcore".to_owned() }
+}
+
+/// An address that a client on this machine can use for one that the server listens on.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let mut address = address;
+    if address.ip().is_unspecified() {
+        address.set_ip(match address {
+            SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    address
+}
+
+/// Every session costs a few descriptors and the usual soft limit is 1024.
+fn raise_file_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
+}
