@@ -1,5 +1,22 @@
 //! AgentCore Runtime: control operations, the way of an invocation, sessions.
 //!
+//! Read in this order: `service` (which operation goes where), then either `control` (runtimes, versions, endpoints)
+//! with `artifacts` (what they run), or `catalog` (what an endpoint serves), `invoke`, `session` and `upstream` (the
+//! way of an invocation). `deployment` is what the two sides hand to each other.
+//!
 //! Invariant: nothing here knows an HTTP status code or an exception name of the edge; failures are [`domain::Error`].
 
+pub mod artifacts;
+pub mod catalog;
+mod config;
+pub mod control;
 pub mod deployment;
+mod error;
+pub mod invoke;
+pub mod metrics;
+pub mod service;
+pub mod session;
+mod upstream;
+
+pub use config::Config;
+pub use service::RuntimeService;
