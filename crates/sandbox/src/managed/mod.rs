@@ -173,6 +173,11 @@ impl Runtimes {
     }
 }
 
+/// The names of all managed runtimes of the API, whether this host has them or not.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    KNOWN.iter().map(|(name, ..)| *name)
+}
+
 impl std::fmt::Display for Language {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {

@@ -47,7 +47,7 @@ impl Plan {
     pub(super) fn new(entries: &[Entry], limits: &UnpackLimits) -> Result<(Self, Vec<Option<String>>), Error> {
         if entries.is_empty() {
             return Err(Error::Artifact(
-                "the code package is an empty archive; pack the agent's files into it".to_owned(),
+                "the code package is an empty archive; pack the agent's files into it, its entry point (such as main.py) among them".to_owned(),
             ));
         }
         let mut plan = Self { nodes: BTreeMap::new() };

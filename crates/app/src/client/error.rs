@@ -1,0 +1,110 @@
+//! What can go wrong in a call, in the words of a command line.
+
+use http::{StatusCode, Uri};
+use std::error::Error as _;
+use std::time::Duration;
+
+/// Why a call has no answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// The configured URL cannot be used.
+    #[error("the endpoint {0} {1}")]
+    Endpoint(String, String),
+    /// Nobody answers there.
+    #[error("cannot reach {0}: {1}; is the server running? `eyot serve` starts one")]
+    Unreachable(String, #[source] std::io::Error),
+    /// The server took the call and did not answer.
+    #[error("{0} did not answer within {1:?}")]
+    Late(String, Duration),
+    /// The server refused the call.
+    #[error("{message}{}{}", kind_in_brackets(.kind, *.status), request_in_brackets(.request_id))]
+    Refused {
+        status: StatusCode,
+        /// Such as `ValidationException`; empty if it has no name.
+        kind: String,
+        message: String,
+        request_id: String,
+    },
+    /// The answer began and did not end.
+    #[error("the answer broke off: {0}")]
+    BrokeOff(String),
+    /// The answer is not what it should be.
+    #[error("the server's answer cannot be read: {0}")]
+    Unreadable(String),
+    /// The request could not be signed.
+    #[error("the request cannot be signed: {0}")]
+    Signing(String),
+}
+
+impl Error {
+    /// From an answer that is not 2xx.
+    pub(super) fn refused(status: StatusCode, kind: &str, request_id: String, body: &[u8]) -> Self {
+        // As SDKs read it: `namespace#Name:url` is `Name`.
+        let kind = kind.split(':').next().unwrap_or_default();
+        let kind = kind.rsplit('#').next().unwrap_or_default().to_owned();
+        let document: Option<serde_json::Value> = serde_json::from_slice(body).ok();
+        let said = document
+            .as_ref()
+            .and_then(|d| d.get("message").or_else(|| d.get("Message")))
+            .and_then(|m| m.as_str());
+        let message = match said {
+            Some(text) => text.to_owned(),
+            None => format!(
+                "the server answered {status}: {}",
+                String::from_utf8_lossy(&body[..body.len().min(500)])
+            ),
+        };
+        Self::Refused {
+            status,
+            kind,
+            message,
+            request_id,
+        }
+    }
+
+    /// From the HTTP library, whose own words are about its insides.
+    pub(super) fn from_hyper(base: &Uri, error: &hyper::Error) -> Self {
+        if error.is_user() {
+            return Self::BrokeOff(format!("the request's body could not be read: {}", chain(error)));
+        }
+        Self::BrokeOff(format!(
+            "{base} closed the connection before it answered ({})",
+            chain(error)
+        ))
+    }
+
+    /// The exception's name, if the server refused.
+    pub(crate) fn kind(&self) -> Option<&str> {
+        match self {
+            Self::Refused { kind, .. } => Some(kind),
+            _ => None,
+        }
+    }
+}
+
+/// An error with all its causes.
+pub(super) fn chain(error: &hyper::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text = format!("{text}: {inner}");
+        cause = inner.source();
+    }
+    text
+}
+
+fn kind_in_brackets(kind: &str, status: StatusCode) -> String {
+    if kind.is_empty() {
+        String::new()
+    } else {
+        format!(" [{kind}, {}]", status.as_u16())
+    }
+}
+
+fn request_in_brackets(id: &str) -> String {
+    if id.is_empty() {
+        String::new()
+    } else {
+        format!(" (request {id})")
+    }
+}
