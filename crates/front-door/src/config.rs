@@ -27,7 +27,8 @@ pub struct Config {
     pub max_upload_bytes: u64,
     /// Bodies up to this size are kept in memory until their signature is verified; larger ones go to a spool file.
     pub spool_memory_bytes: u64,
-    /// Directory of spool files, which have no names there. Default: below the data directory; never a memory disk.
+    /// Directory of spool files, which have no names there; should not be a memory disk. `eyot serve` sets one below its
+    /// data directory.
     pub spool_dir: Option<PathBuf>,
     /// From a connection's, or a request's, first byte to the end of the request's head.
     #[serde(with = "duration")]
@@ -44,8 +45,8 @@ pub struct Config {
     /// How long a client may take nothing of an answer that waits for it.
     #[serde(with = "duration")]
     pub write_stall_timeout: Duration,
-    /// How long a client that was refused early may go on sending before its connection is closed, and how long a
-    /// connection may take to close.
+    /// How long a client that was refused early may pause in sending the rest before its connection is closed, and how
+    /// long a connection may take to close.
     #[serde(with = "duration")]
     pub linger_timeout: Duration,
     /// Bytes that are read and thrown away from a client that was refused early, so that it can read the refusal.

@@ -1,8 +1,8 @@
 //! A client's body, read with a size limit and with deadlines.
 //!
-//! Two clocks run: no pause between two pieces may be longer than [`Limits::stall`], and the whole may not take longer
-//! than [`Limits::total`]. One timer serves both and is moved only when it fires, so that a body that comes at once
-//! costs no timer at all per piece.
+//! Two clocks run: no piece may be waited for longer than [`Limits::stall`], and the whole may not take longer than
+//! [`Limits::total`]. The first runs only while somebody waits: a service that pauses between two pieces makes no client
+//! late. One timer serves both and is moved only when it fires, so that a piece costs no timer of its own.
 
 use bytes::Bytes;
 use http_body::Body as _;
@@ -17,10 +17,10 @@ use tokio::time::{Instant, Sleep};
 pub(crate) struct Limits {
     /// The most bytes.
     pub(crate) bytes: u64,
-    /// The longest pause between two pieces.
+    /// The longest wait for one piece.
     pub(crate) stall: Duration,
-    /// The longest time for the whole.
-    pub(crate) total: Duration,
+    /// The longest time for the whole; none where the reader sets the pace.
+    pub(crate) total: Option<Duration>,
 }
 
 /// Why reading a client's body stopped before its end.
@@ -57,8 +57,8 @@ pub(crate) struct Source {
     limits: Limits,
     received: u64,
     promised: Option<u64>,
-    /// When the last piece came, and when reading began.
-    last: Instant,
+    /// When the wait for the next piece began; `None` while nobody waits.
+    waiting: Option<Instant>,
     began: Instant,
 }
 
@@ -74,14 +74,13 @@ impl Source {
                 size: Some(size),
             });
         }
-        let now = Instant::now();
         Ok(Self {
             body,
             limits,
             received: 0,
             promised,
-            last: now,
-            began: now,
+            waiting: None,
+            began: Instant::now(),
         })
     }
 
@@ -95,9 +94,16 @@ impl Source {
         self.body.is_end_stream()
     }
 
-    /// The moment of the earlier of the two deadlines.
+    /// Lifts the limit for the whole; from here on the reader sets the pace.
+    pub(crate) fn without_total(mut self) -> Self {
+        self.limits.total = None;
+        self
+    }
+
+    /// The moment of the earlier of the two deadlines, if the wait began now or has begun before.
     pub(crate) fn deadline(&self) -> Instant {
-        (self.last + self.limits.stall).min(self.began + self.limits.total)
+        let stall = self.waiting.unwrap_or_else(Instant::now) + self.limits.stall;
+        self.limits.total.map_or(stall, |total| stall.min(self.began + total))
     }
 
     /// The next piece; `timer` is any timer of this body's, set to [`Source::deadline`] when it was made.
@@ -107,7 +113,11 @@ impl Source {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, Fault>>> {
         loop {
-            match Pin::new(&mut self.body).poll_frame(cx) {
+            let polled = Pin::new(&mut self.body).poll_frame(cx);
+            if polled.is_ready() {
+                self.waiting = None;
+            }
+            match polled {
                 Poll::Ready(None) => return Poll::Ready(self.end()),
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(self.broken(&error)))),
                 Poll::Ready(Some(Ok(frame))) => {
@@ -119,6 +129,7 @@ impl Source {
                     return Poll::Ready(Some(self.count(data)));
                 }
                 Poll::Pending => {
+                    self.waiting.get_or_insert_with(Instant::now);
                     if timer.as_mut().poll(cx).is_pending() {
                         return Poll::Pending;
                     }
@@ -139,17 +150,17 @@ impl Source {
 
     fn count(&mut self, data: Bytes) -> Result<Bytes, Fault> {
         self.received += data.len() as u64;
-        self.last = Instant::now();
         if self.received > self.limits.bytes {
             return Err(Fault::TooLarge {
                 limit: self.limits.bytes,
                 size: None,
             });
         }
-        if self.last >= self.began + self.limits.total {
-            return Err(self.late());
+        if self.limits.total.is_some_and(|total| self.began.elapsed() >= total) {
+            Err(self.late())
+        } else {
+            Ok(data)
         }
-        Ok(data)
     }
 
     fn end(&self) -> Option<Result<Bytes, Fault>> {
@@ -160,10 +171,9 @@ impl Source {
     }
 
     fn late(&self) -> Fault {
-        if self.began + self.limits.total <= Instant::now() {
-            Fault::TooSlow(self.limits.total)
-        } else {
-            Fault::Stalled(self.limits.stall)
+        match self.limits.total {
+            Some(total) if self.began.elapsed() >= total => Fault::TooSlow(total),
+            _ => Fault::Stalled(self.limits.stall),
         }
     }
 

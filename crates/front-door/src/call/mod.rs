@@ -293,7 +293,7 @@ async fn prove(
     let limits = Limits {
         bytes: allowance.most,
         stall: door.config.body_stall_timeout,
-        total: door.config.body_total_timeout,
+        total: Some(door.config.body_total_timeout),
     };
     let told = |fault| body_failure(&fault, allowance.member);
     let mut source = Source::new(body, limits).map_err(told)?;
@@ -305,7 +305,7 @@ async fn prove(
         context.access_key_id = Some(caller.access_key_id.clone());
         let is_small = source.promised().is_some_and(|size| size <= allowance.in_memory);
         if allowance.may_stream && !is_small {
-            let (checked, verdict) = Checked::new(source, digest);
+            let (checked, verdict) = Checked::new(source.without_total(), digest);
             return Ok(Proven {
                 caller,
                 body: ProvenBody::Streaming(checked.boxed_unsync(), verdict),

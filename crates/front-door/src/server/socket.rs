@@ -28,6 +28,7 @@ pub(crate) struct Socket<S> {
     /// What is written in place of hyper's own answer.
     instead: Bytes,
     linger_bytes: u64,
+    is_closing: bool,
 }
 
 impl<S> Socket<S> {
@@ -39,6 +40,7 @@ impl<S> Socket<S> {
             is_http1,
             instead: Bytes::new(),
             linger_bytes,
+            is_closing: false,
         }
     }
 }
@@ -134,6 +136,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Socket<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.is_closing {
+            // The clock of a next head must not run while the rest of the last body is read and forgotten.
+            self.is_closing = true;
+            self.watch.closing();
+        }
         ready!(self.poll_instead(cx))?;
         ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
         if self.watch.lingers() {

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! A connection begins in `Head`. Deadlines: `Head` the head timeout, `Idle` the idle timeout, `Closing` the linger
-//! timeout; while busy only an answer that the client does not take has one. Requests only store a time; one timer per
+//! timeout since the last byte that came, and the time for a whole body in all; while busy only an answer that the client does not take has one. Requests only store a time; one timer per
 //! connection looks at it now and then, so that a request costs no timer.
 //!
 //! Invariant: in every state some deadline holds, so that no connection stays open for ever without use.
@@ -31,6 +31,8 @@ pub(crate) struct Watch {
     busy: AtomicU32,
     /// The millisecond after that in which the client stopped to take our bytes; 0 while it takes them.
     blocked: AtomicU64,
+    /// The millisecond after that in which `Closing` began; 0 before.
+    closing: AtomicU64,
     /// Whether bytes written now belong to an answer of ours.
     expected: AtomicBool,
     /// Whether to read what the client still sends before closing.
@@ -60,6 +62,7 @@ struct Limits {
     idle: Duration,
     write: Duration,
     linger: Duration,
+    linger_total: Duration,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +80,7 @@ impl Watch {
             idle: config.idle_timeout,
             write: config.write_stall_timeout,
             linger: config.linger_timeout,
+            linger_total: config.body_total_timeout,
         };
         Arc::new(Self {
             epoch: Instant::now(),
@@ -84,6 +88,7 @@ impl Watch {
             state: AtomicU64::new(pack(State::Head, 0)),
             busy: AtomicU32::new(0),
             blocked: AtomicU64::new(0),
+            closing: AtomicU64::new(0),
             expected: AtomicBool::new(false),
             linger: AtomicBool::new(false),
         })
@@ -138,6 +143,10 @@ impl Watch {
 
     /// The server has begun to close.
     pub(crate) fn closing(&self) {
+        let began = self.millis() + 1;
+        let _ = self
+            .closing
+            .compare_exchange(0, began, Ordering::AcqRel, Ordering::Acquire);
         self.enter(State::Closing);
     }
 
@@ -158,7 +167,11 @@ impl Watch {
         let blocked = self.blocked.load(Ordering::Acquire);
         let write = (blocked != 0).then(|| (blocked - 1 + millis(self.limits.write), Late::Write));
         let own = match state {
-            State::Closing => Some((since + millis(self.limits.linger), Late::Closing)),
+            State::Closing => {
+                let began = self.closing.load(Ordering::Acquire).saturating_sub(1);
+                let last = began + millis(self.limits.linger_total);
+                Some((last.min(since + millis(self.limits.linger)), Late::Closing))
+            }
             _ if self.busy.load(Ordering::Acquire) > 0 => None,
             State::Head => Some((since + millis(self.limits.head), Late::Head)),
             State::Idle => Some((since + millis(self.limits.idle), Late::Idle)),
@@ -283,6 +296,18 @@ mod tests {
         assert!(after.check().is_ok(), "a client that goes on sending is lingered for");
         pass(1).await;
         assert_eq!(after.check(), Err(Late::Closing));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_drips_while_we_close_is_cut_in_the_end() {
+        let watch = watch();
+        watch.closing();
+        for _ in 0..225 {
+            assert!(watch.check().is_ok());
+            pass(4).await;
+            watch.received();
+        }
+        assert_eq!(watch.check(), Err(Late::Closing), "15 minutes are over");
     }
 
     #[tokio::test(start_paused = true)]

@@ -350,3 +350,73 @@ async fn a_spool_directory_that_fails_is_the_servers_fault_and_said_so() {
     );
     server.wait_for_metric("eyot_held_bytes 0").await;
 }
+
+#[tokio::test]
+async fn a_service_that_pauses_makes_no_client_late() {
+    let limit = Duration::from_millis(100);
+    let config = Config {
+        body_stall_timeout: limit,
+        body_total_timeout: limit * 2,
+        ..config()
+    };
+    let server = start(config, move |mut call: Call| async move {
+        let mut bytes = 0;
+        while let Some(frame) = call.body.frame().await {
+            bytes += frame.unwrap().into_data().unwrap().len();
+            if bytes < 900_000 {
+                tokio::time::sleep(limit * 3 / 2).await;
+            }
+        }
+        Ok(Reply::Stream {
+            headers: HeaderMap::new(),
+            body: full(bytes.to_string()),
+        })
+    })
+    .await;
+    let body = pattern(1_000_000);
+    let mut raw = server.connect().await;
+    raw.write(&server.head("POST", INVOKE, &[], &body, true)).await;
+    raw.write(&body).await;
+    assert_eq!(raw.answer().await.text(), "1000000");
+}
+
+#[tokio::test]
+async fn a_refused_client_that_sends_on_slowly_still_reads_its_answer() {
+    let config = Config {
+        head_timeout: Duration::from_millis(100),
+        idle_timeout: Duration::from_millis(100),
+        linger_timeout: Duration::from_millis(300),
+        ..config()
+    };
+    let server = start(config, |_| async { unreachable!("never called") }).await;
+    let head = String::from_utf8(server.head("POST", INVOKE, &[], b"", false)).unwrap();
+    let mut raw = server.connect().await;
+    raw.write(
+        head.replace("content-length: 0", "content-length: 100000001")
+            .as_bytes(),
+    )
+    .await;
+    for _ in 0..10 {
+        raw.write(&[0; 50_000]).await;
+        tokio::time::sleep(Duration::from_millis(60)).await;
+    }
+    raw.answer().await.error(400, "ValidationException");
+    // Once it pauses for too long the server lets go.
+    assert!(raw.is_closed().await);
+    server
+        .wait_for_metric(r#"eyot_connections_cut_total{reason="closing"} 1"#)
+        .await;
+}
+
+#[tokio::test]
+async fn a_large_body_of_an_unproven_caller_costs_no_call_and_leaves_nothing() {
+    let (server, _) = hashing(config()).await;
+    let (signed, sent) = (pattern(3_000_000), vec![0; 3_000_000]);
+    let mut raw = server.connect().await;
+    raw.write(&server.head("POST", INVOKE, &[], &signed, false)).await;
+    raw.write(&sent).await;
+    raw.answer().await.error(403, "AccessDeniedException");
+    assert_eq!(server.calls(), 0);
+    server.wait_for_metric("eyot_held_bytes 0").await;
+    assert_eq!(std::fs::read_dir(server.spool.path()).unwrap().count(), 0);
+}

@@ -99,6 +99,12 @@ async fn http_2_refusals_are_written_as_on_http_1() {
         "RequestHeadersTooLargeException"
     );
 
+    // Refused by its announced size, while the client is still sending.
+    let large = vec![0; 100_000_001];
+    let response = sender.send_request(request(&host, "http", &[], &large)).await.unwrap();
+    assert_eq!(response.status(), 400);
+    assert_eq!(response.headers()["x-amzn-errortype"], "ValidationException");
+
     let response = sender
         .send_request(request(&host, "http", &[], b"still served"))
         .await
