@@ -1,2 +1,71 @@
-//! (module doc to come)
-fn main() {}
+//! `cargo xtask <task>`: what developers and CI do with this repository, one file per task.
+//!
+//! The words are few on purpose: `test` is what README promises, `ci` is what CI runs, and CI runs nothing else.
+//!
+//! Invariant: a task installs nothing outside `target/`, asks no question, and fails when a part of it fails.
+
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a task talks to the person who runs it"
+)]
+
+mod ci;
+pub mod codegen;
+mod dependencies;
+mod fuzz;
+mod licences;
+mod lint;
+mod step;
+mod test;
+mod workspace;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Tasks of the Eyot repository.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", disable_help_subcommand = true)]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// What CI runs: formatting, clippy, licences, all tests.
+    Ci,
+    /// Writes the generated part of the `api` crate.
+    #[command(disable_help_flag = true)]
+    Codegen {
+        /// `--check`, or `--from` and botocore's data directory.
+        #[arg(allow_hyphen_values = true, trailing_var_arg = true)]
+        arguments: Vec<String>,
+    },
+    /// Runs fuzz targets on random input; needs cargo-fuzz.
+    Fuzz(fuzz::Options),
+    /// Licences of all dependencies, and crates that are banned, against deny.toml.
+    Licences,
+    /// Formatting, clippy and documentation; warnings are errors.
+    Lint,
+    /// Sets up what the tests need and runs all of them.
+    Test(test::Options),
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().task {
+        Task::Ci => ci::run(),
+        Task::Codegen { arguments } => codegen::run(&arguments),
+        Task::Fuzz(options) => fuzz::run(&options),
+        Task::Licences => licences::run(),
+        Task::Lint => lint::run(),
+        Task::Test(options) => test::run(&options),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
