@@ -232,7 +232,9 @@ proptest! {
             change("header gone", &|parts| drop(parts.headers.remove(name)))?;
             // Of several hosts any may be the signed one; that is tested with botocore's requests.
             if name != "host" {
-                change("header twice", &|parts| drop(parts.headers.append(name, HeaderValue::from_static("x"))))?;
+                change("header twice", &|parts| {
+                    parts.headers.append(name, HeaderValue::from_static("x"));
+                })?;
             }
             change("header's value", &|parts| {
                 let value = [parts.headers[name].as_bytes(), b"x"].concat();

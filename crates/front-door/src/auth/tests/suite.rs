@@ -5,8 +5,9 @@ use crate::auth::authorization;
 use crate::auth::canonical::Form;
 use http::request::Parts;
 use serde_json::Value;
+use std::ffi::OsStr;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Cases whose files are not one consistent signed request, with the reason. What can be checked of them is.
@@ -31,10 +32,29 @@ impl Case {
     }
 }
 
-/// The folder of the cases, wherever this machine keeps the dev-dependency.
+/// The cases, wherever this machine keeps the dev-dependency.
+///
+/// Asks cargo about a package that depends on nothing else: asking about this workspace would download all of it.
 fn cases() -> Vec<Case> {
-    let run = |program: &str, args: &[&str]| {
-        let done = Command::new(program)
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let lock = fs::read_to_string(workspace.join("Cargo.lock")).unwrap();
+    let entry = lock
+        .split("[[package]]")
+        .find(|entry| entry.contains("\"aws-sigv4\"\nversion"))
+        .expect("in the lock");
+    let version = entry.split('"').nth(3).expect("name, then version");
+    let asking = tempfile::tempdir().unwrap();
+    let manifest = asking.path().join("Cargo.toml");
+    let text = format!(
+        "[package]\nname = \"asking\"\nedition = \"2024\"\n[workspace]\n[lib]\npath = \"Cargo.toml\"\n[dependencies]\n\
+        aws-sigv4 = {{ version = \"={version}\", default-features = false, features = [\"sign-http\", \"http1\"] }}\n"
+    );
+    fs::write(&manifest, text).unwrap();
+    fs::write(asking.path().join("Cargo.lock"), &lock).unwrap();
+
+    let run = |program: &str, args: &[&OsStr]| {
+        let program = std::env::var(program).unwrap_or_else(|_| program.to_lowercase());
+        let done = Command::new(&program)
             .args(args)
             .output()
             .unwrap_or_else(|e| panic!("{program}: {e}"));
@@ -45,13 +65,11 @@ fn cases() -> Vec<Case> {
         );
         String::from_utf8(done.stdout).unwrap()
     };
-    let program = |name: &str, default: &str| std::env::var(name).unwrap_or_else(|_| default.to_owned());
-    let version = run(&program("RUSTC", "rustc"), &["-vV"]);
-    let host = version
+    let rustc = run("RUSTC", &["-vV".as_ref()]);
+    let host = rustc
         .lines()
         .find_map(|line| line.strip_prefix("host: "))
         .expect("rustc says its host");
-    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
     let wanted = [
         "metadata",
         "--format-version=1",
@@ -59,9 +77,9 @@ fn cases() -> Vec<Case> {
         "--filter-platform",
         host,
         "--manifest-path",
-        manifest,
     ];
-    let metadata: Value = serde_json::from_str(&run(&program("CARGO", "cargo"), &wanted)).unwrap();
+    let wanted: Vec<&OsStr> = wanted.iter().map(OsStr::new).chain([manifest.as_os_str()]).collect();
+    let metadata: Value = serde_json::from_str(&run("CARGO", &wanted)).unwrap();
     let packages = metadata["packages"].as_array().unwrap();
     let signer = packages
         .iter()
