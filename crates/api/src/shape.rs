@@ -241,7 +241,7 @@ impl std::fmt::Debug for Shape {
 /// The models' patterns are written for engines in which `\d`, `\s` and `\w` are ASCII; in `regex` they are Unicode.
 /// Classes nest in `regex`, so the replacement is right inside of brackets too. A `[` inside of brackets is a plain
 /// character in the models and opens a nested class here, hence is escaped, and so are the set operators.
-fn in_our_dialect(source: &str) -> String {
+pub(crate) fn in_our_dialect(source: &str) -> String {
     let mut out = String::with_capacity(source.len() + 16);
     let mut chars = source.chars().peekable();
     let mut in_class = false;

@@ -1,5 +1,6 @@
 //! Arbitrary valid values of any shape.
 
+use crate::shape::in_our_dialect;
 use crate::{Kind, Member, Shape};
 use base64::Engine as _;
 use proptest::prelude::*;
@@ -47,11 +48,16 @@ fn at_depth(shape: &'static Shape, depth: usize) -> BoxedStrategy<Value> {
             }
             Some(pattern) => {
                 let (min, max) = (min.unwrap_or(0), max.unwrap_or(u64::MAX));
-                // A repetition of hyphens inside of a repetition makes texts of a thousand characters.
-                let source = pattern.source().replace("-*", "-?");
-                proptest::string::string_regex(&source)
+                // A repetition of hyphens inside of a repetition makes texts of a thousand characters; anchors and a
+                // look-ahead cannot be generated, and the filter below keeps what they mean.
+                let source = pattern.source().replace("-*", "-?").replace("$|^", "|");
+                let source = source
+                    .strip_prefix("(?!")
+                    .and_then(|rest| rest.split_once(')'))
+                    .map_or(&*source, |it| it.1);
+                proptest::string::string_regex(&in_our_dialect(source))
                     .unwrap()
-                    .prop_filter("length and ASCII classes", move |text| {
+                    .prop_filter(shape.name, move |text| {
                         (min..=max).contains(&(text.chars().count() as u64)) && pattern.matches(text)
                     })
                     .prop_map(Value::from)
@@ -66,7 +72,11 @@ fn at_depth(shape: &'static Shape, depth: usize) -> BoxedStrategy<Value> {
             .prop_map(Value::from)
             .boxed(),
         Kind::Float { min, max } | Kind::Double { min, max } => {
-            (min.unwrap_or(-1e9)..=max.unwrap_or(1e9)).prop_map(Value::from).boxed()
+            // Eighths: serde_json may read a number with many digits as its neighbour.
+            let (min, max) = (min.unwrap_or(-1e9), max.unwrap_or(1e9));
+            (min..=max)
+                .prop_map(move |n| Value::from(((n * 8.0).floor() / 8.0).max(min)))
+                .boxed()
         }
         Kind::Boolean => any::<bool>().prop_map(Value::from).boxed(),
         Kind::Timestamp { format } => (0_i64..4_000_000_000_000_000)
