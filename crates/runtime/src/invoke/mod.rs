@@ -60,8 +60,18 @@ impl Invoker {
     /// body cancels the call and leaves the session usable.
     pub async fn invoke(&self, call: Call, target: Target) -> Result<Reply, Error> {
         let session = request::session_id(&call.input)?;
-        let key = Key { runtime: target.deployment.arn.id.clone(), endpoint: target.endpoint.clone(), session };
-        let Call { input, headers, request_id, mut body, .. } = call;
+        let key = Key {
+            runtime: target.deployment.arn.id.clone(),
+            endpoint: target.endpoint.clone(),
+            session,
+        };
+        let Call {
+            input,
+            headers,
+            request_id,
+            mut body,
+            ..
+        } = call;
         for _ in 0..SANDBOXES {
             let pass = self.router.enter(&key, &target).await?;
             let upstream = Arc::clone(pass.ready().await?);
@@ -72,7 +82,10 @@ impl Invoker {
                 Err(Attempt::Failed(error)) => return Err(error),
             }
         }
-        Err(Error::new(Kind::SessionBusy, "The session's sandbox ended again and again; please retry."))
+        Err(Error::new(
+            Kind::SessionBusy,
+            "The session's sandbox ended again and again; please retry.",
+        ))
     }
 
     /// `StopRuntimeSession`: ends the session's sandbox (SIGTERM, the grace, SIGKILL), cuts what is in flight and waits
@@ -84,7 +97,11 @@ impl Invoker {
         session: &SessionId,
         client_token: Option<&str>,
     ) -> Result<(), Error> {
-        let key = Key { runtime: runtime.clone(), endpoint: endpoint.clone(), session: session.clone() };
+        let key = Key {
+            runtime: runtime.clone(),
+            endpoint: endpoint.clone(),
+            session: session.clone(),
+        };
         self.router.stop(&key, client_token).await
     }
 
@@ -134,6 +151,9 @@ impl Invoker {
         let sent_by = tokio::time::Instant::now() + config.stream_deadline;
         deadline.as_mut().reset(sent_by);
         let body = answer::Body::new(response.into_body(), pass, cut, deadline, Arc::clone(metrics));
-        Ok(Reply::Stream { headers, body: Incoming::new(body) })
+        Ok(Reply::Stream {
+            headers,
+            body: Incoming::new(body),
+        })
     }
 }

@@ -40,7 +40,9 @@ where
         let mut bytes = Vec::new();
         while stream.read_buf(&mut bytes).await.unwrap_or(0) > 0 {
             if bytes.starts_with(b"GET /ping") && bytes.ends_with(b"\r\n\r\n") {
-                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").await;
+                let _ = stream
+                    .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
+                    .await;
                 bytes.clear();
             } else if bytes.starts_with(b"POST") && bytes.windows(4).any(|four| four == b"\r\n\r\n") {
                 return then(stream).await;
@@ -63,7 +65,9 @@ async fn an_answer_comes_back_with_the_modelled_headers_only() {
             ("set-cookie", "a=b"),
             ("server", "uvicorn"),
         ] {
-            response.headers_mut().insert(name, http::HeaderValue::from_static(value));
+            response
+                .headers_mut()
+                .insert(name, http::HeaderValue::from_static(value));
         }
         *response.status_mut() = http::StatusCode::ACCEPTED;
         response
@@ -71,7 +75,10 @@ async fn an_answer_comes_back_with_the_modelled_headers_only() {
     let rig = Rig::new(agent);
     let (headers, body) = streamed(rig.invoke("a", "{}").await.unwrap());
     assert_eq!(body.size_hint().exact(), Some(2), "the length is known");
-    let mut got: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
+    let mut got: Vec<_> = headers
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.to_str().unwrap()))
+        .collect();
     got.sort_unstable();
     let session = key("a").session;
     let expected = [
@@ -102,11 +109,18 @@ async fn an_answer_comes_back_with_the_modelled_headers_only() {
 async fn a_generated_session_id_is_given_to_the_agent_and_returned() {
     let (agent, seen) = recording(healthy);
     let rig = Rig::new(agent);
-    let reply = rig.invoker.invoke(call_with(json!({}), body::full("")), rig.target.clone()).await.unwrap();
+    let reply = rig
+        .invoker
+        .invoke(call_with(json!({}), body::full("")), rig.target.clone())
+        .await
+        .unwrap();
     let returned = streamed(reply).0[request::SESSION_ID].clone();
     assert_eq!(returned.len(), 36);
     assert_eq!(seen.lock().unwrap()[0].headers()[request::SESSION_ID], returned);
-    assert_eq!(rig.router.sessions()[0].key.session.as_str(), returned.to_str().unwrap());
+    assert_eq!(
+        rig.router.sessions()[0].key.session.as_str(),
+        returned.to_str().unwrap()
+    );
 }
 
 #[tokio::test]
@@ -114,7 +128,11 @@ async fn payloads_go_through_untouched() {
     let rig = Rig::new(Agent::echo());
     let payload: Vec<u8> = (0..=255).cycle().take(3_000_000).collect();
     let input = json!({ "runtimeSessionId": key("a").session.as_str(), "contentType": "application/octet-stream" });
-    let reply = rig.invoker.invoke(call_with(input, body::full(payload.clone())), rig.target.clone()).await.unwrap();
+    let reply = rig
+        .invoker
+        .invoke(call_with(input, body::full(payload.clone())), rig.target.clone())
+        .await
+        .unwrap();
     let (headers, body) = streamed(reply);
     assert_eq!(headers["content-type"], "application/octet-stream");
     assert!(body.collect().await.unwrap().to_bytes() == payload);
@@ -132,7 +150,9 @@ async fn a_streams_chunks_come_one_by_one() {
                 Some((Ok(Frame::data(Bytes::from(text))), receiver))
             });
             let mut response = Response::new(Outgoing::new(StreamBody::new(Box::pin(frames))));
-            response.headers_mut().insert("content-type", http::HeaderValue::from_static("text/event-stream"));
+            response
+                .headers_mut()
+                .insert("content-type", http::HeaderValue::from_static("text/event-stream"));
             response
         }
     }));
@@ -147,7 +167,11 @@ async fn a_streams_chunks_come_one_by_one() {
     drop(sender);
     assert!(chunk(&mut body).await.is_none());
     assert!(body.is_end_stream());
-    assert_eq!(rig.router.sessions()[0].calls, 0, "an answer at its end is not in flight, though its body lives");
+    assert_eq!(
+        rig.router.sessions()[0].calls,
+        0,
+        "an answer at its end is not in flight, though its body lives"
+    );
 }
 
 /// Checks what the caller is told about an agent's error answer.
@@ -157,29 +181,42 @@ async fn check_error(agent: Agent, expected: &str) {
     assert_eq!((error.origin(), error.message.as_str()), (Origin::Agent, expected));
     assert!(!error.may_retry());
     let session = &rig.router.sessions()[0];
-    assert!(matches!(session.phase, Phase::Active | Phase::Idle) && session.calls == 0, "the session goes on");
+    assert!(
+        matches!(session.phase, Phase::Active | Phase::Idle) && session.calls == 0,
+        "the session goes on"
+    );
 }
 
 #[tokio::test]
 async fn an_error_answer_is_named_with_an_excerpt() {
     for code in [302, 400, 404, 500, 503] {
         let agent = Agent::http(move |_: Request<AgentIncoming>| async move { status(code, "boom \u{1b}[31mred\0") });
-        check_error(agent, &format!("Received error ({code}) from runtime. The agent said: boom [31mred")).await;
+        check_error(
+            agent,
+            &format!("Received error ({code}) from runtime. The agent said: boom [31mred"),
+        )
+        .await;
     }
     let empty = Agent::http(|_: Request<AgentIncoming>| async { status(500, "") });
     check_error(empty, "Received error (500) from runtime. The agent gave no reason.").await;
     let long = Agent::http(|_: Request<AgentIncoming>| async { status(500, &"ä".repeat(100_000)) });
     let excerpt = "ä".repeat(499);
-    check_error(long, &format!("Received error (500) from runtime. The agent said: {excerpt}…")).await;
+    check_error(
+        long,
+        &format!("Received error (500) from runtime. The agent said: {excerpt}…"),
+    )
+    .await;
     let binary = Agent::http(|_: Request<AgentIncoming>| async {
         let mut response = status(500, "GIF89a");
-        response.headers_mut().insert("content-type", http::HeaderValue::from_static("image/gif"));
+        response
+            .headers_mut()
+            .insert("content-type", http::HeaderValue::from_static("image/gif"));
         response
     });
     check_error(binary, "Received error (500) from runtime. The agent gave no reason.").await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_agent_that_hangs_up_or_talks_nonsense_is_named() {
     let hangs_up = Rig::new(raw(|stream| async move { drop(stream) }));
     let error = hangs_up.ask("a", "").await.unwrap_err();
@@ -219,7 +256,9 @@ async fn an_agent_that_dies_in_the_middle_of_a_stream_breaks_the_stream() {
     let rig = Rig::new(Agent::http(|_: Request<AgentIncoming>| async {
         let first = futures_util::stream::iter([Ok(Frame::data(Bytes::from("first")))]);
         let then = futures_util::stream::pending::<Result<Frame<Bytes>, BodyError>>();
-        Response::new(Outgoing::new(StreamBody::new(futures_util::StreamExt::chain(first, then))))
+        Response::new(Outgoing::new(StreamBody::new(futures_util::StreamExt::chain(
+            first, then,
+        ))))
     }));
     let (_, mut body) = streamed(rig.invoke("a", "").await.unwrap());
     assert_eq!(chunk(&mut body).await.unwrap().unwrap(), "first");
@@ -264,7 +303,9 @@ async fn a_caller_that_goes_away_cancels_its_call_and_leaves_the_session() {
 
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_does_not_begin_in_time_is_a_timeout() {
-    let rig = Rig::new(Agent::http(|_: Request<AgentIncoming>| std::future::pending::<Response<Outgoing>>()));
+    let rig = Rig::new(Agent::http(|_: Request<AgentIncoming>| {
+        std::future::pending::<Response<Outgoing>>()
+    }));
     let began = tokio::time::Instant::now();
     let error = rig.ask("a", "").await.unwrap_err();
     assert_eq!(error.kind, Kind::AgentTimeout, "{error}");
@@ -297,10 +338,18 @@ async fn a_callers_broken_body_is_the_callers_fault() {
         let (agent, _) = recording(healthy);
         let rig = Rig::new(agent);
         let frames = futures_util::stream::iter([0, 1]).then(move |step| async move {
-            if step == 0 { Ok(Frame::data(Bytes::from("half"))) } else { Err(broken()) }
+            if step == 0 {
+                Ok(Frame::data(Bytes::from("half")))
+            } else {
+                Err(broken())
+            }
         });
         let body = Incoming::new(StreamBody::new(Box::pin(frames)));
-        let error = rig.invoker.invoke(call("a", body), rig.target.clone()).await.unwrap_err();
+        let error = rig
+            .invoker
+            .invoke(call("a", body), rig.target.clone())
+            .await
+            .unwrap_err();
         assert!(kind(&error.kind), "{error:?}");
         assert_eq!(rig.router.sessions()[0].calls, 0);
         rig.ask("a", "").await.unwrap();
@@ -308,8 +357,16 @@ async fn a_callers_broken_body_is_the_callers_fault() {
     use futures_util::StreamExt;
     check(|| BodyError::Digest, |kind| *kind == Kind::Denied).await;
     check(|| BodyError::TooLarge(7), |kind| matches!(kind, Kind::Invalid { .. })).await;
-    check(|| BodyError::Client("reset".into()), |kind| matches!(kind, Kind::Invalid { .. })).await;
-    check(|| BodyError::Spool(std::io::ErrorKind::StorageFull.into()), |kind| *kind == Kind::Internal).await;
+    check(
+        || BodyError::Client("reset".into()),
+        |kind| matches!(kind, Kind::Invalid { .. }),
+    )
+    .await;
+    check(
+        || BodyError::Spool(std::io::ErrorKind::StorageFull.into()),
+        |kind| *kind == Kind::Internal,
+    )
+    .await;
 }
 
 #[tokio::test]

@@ -28,7 +28,7 @@ mod tests;
 
 pub use config::Config;
 pub(crate) use gate::Pass;
-pub(crate) use live::{Ended, Session};
 pub use live::Summary;
+pub(crate) use live::{Ended, Session};
 pub use machine::{Phase, Reason};
 pub use router::{Key, Router};

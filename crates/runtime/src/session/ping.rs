@@ -76,17 +76,15 @@ fn read(text: &[u8], unix_now: i64, now: Duration) -> Answer {
     };
     let busy = said.status.as_deref() == Some("HealthyBusy");
     // AWS's SDKs send whole seconds; a fraction is cut, text and milliseconds are ignored.
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "saturates, and nonsense is refused below"
+    )]
+    let whole = |seconds: f64| seconds as i64;
     let updated = said
         .time_of_last_update
         .as_i64()
-        .or_else(|| match said.time_of_last_update.as_f64() {
-            #[expect(
-                clippy::cast_possible_truncation,
-                reason = "saturates, and nonsense is refused below"
-            )]
-            Some(seconds) => Some(seconds as i64),
-            None => None,
-        });
+        .or_else(|| said.time_of_last_update.as_f64().map(whole));
     let updated = updated.filter(|at| *at <= unix_now + MAX_SKEW).and_then(|at| {
         let age = u64::try_from(unix_now.saturating_sub(at)).unwrap_or(0);
         // Before the session's birth it says nothing about this session.

@@ -74,7 +74,13 @@ impl Agent {
         let handler = Arc::new(handler);
         Self::all(move |request| {
             let handler = Arc::clone(&handler);
-            async move { if request.uri().path() == "/ping" { healthy() } else { handler(request).await } }
+            async move {
+                if request.uri().path() == "/ping" {
+                    healthy()
+                } else {
+                    handler(request).await
+                }
+            }
         })
     }
 
@@ -122,7 +128,11 @@ pub(crate) fn status(code: u16, text: &str) -> Response<Outgoing> {
     response
 }
 
-pub(crate) const CRASH: Exit = Exit { code: Some(3), signal: None, out_of_memory: false };
+pub(crate) const CRASH: Exit = Exit {
+    code: Some(3),
+    signal: None,
+    out_of_memory: false,
+};
 
 /// Starts fake sandboxes.
 pub(crate) struct FakeDriver {
@@ -174,6 +184,15 @@ impl FakeDriver {
 }
 
 impl FakeSandbox {
+    /// All its sockets close; waits until that is to be seen.
+    pub(crate) async fn hangs_up(&self) {
+        self.server.abort();
+        while TcpStream::connect(self.address).await.is_ok() {}
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// The agent dies.
     pub(crate) fn dies(&self, exit: Exit) {
         self.server.abort();
@@ -194,7 +213,10 @@ impl Driver for FakeDriver {
     }
 
     async fn probe(&self) -> Result<Probe, sandbox::Error> {
-        Ok(Probe { walls: Vec::new(), warnings: Vec::new() })
+        Ok(Probe {
+            walls: Vec::new(),
+            warnings: Vec::new(),
+        })
     }
 
     async fn start(&self, spec: Spec) -> Result<Arc<dyn Sandbox>, sandbox::Error> {
@@ -257,7 +279,9 @@ impl Sandbox for FakeSandbox {
         if matches!(*self.state.borrow(), State::Exited(_)) {
             return Err(sandbox::Error::Gone);
         }
-        TcpStream::connect(self.address).await.map_err(|_| sandbox::Error::Refused(port))
+        TcpStream::connect(self.address)
+            .await
+            .map_err(|_| sandbox::Error::Refused(port))
     }
 
     async fn log_tail(&self, max: usize) -> Result<String, sandbox::Error> {
@@ -277,8 +301,14 @@ impl Sandbox for FakeSandbox {
         self.stops.lock().unwrap().push(grace);
         tokio::time::sleep(self.agent.stop_takes.min(grace)).await;
         let signal = if self.agent.stop_takes > grace { 9 } else { 15 };
-        self.dies(Exit { code: None, signal: Some(signal), out_of_memory: false });
-        let State::Exited(exit) = self.state.borrow().clone() else { return Err(sandbox::Error::Gone) };
+        self.dies(Exit {
+            code: None,
+            signal: Some(signal),
+            out_of_memory: false,
+        });
+        let State::Exited(exit) = self.state.borrow().clone() else {
+            return Err(sandbox::Error::Gone);
+        };
         Ok(exit)
     }
 }
@@ -295,7 +325,9 @@ async fn serve(listener: TcpListener, how: Serve) {
                     async move { Ok::<_, std::convert::Infallible>(answer.await) }
                 });
                 connections.spawn(async move {
-                    let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+                    let _ = hyper::server::conn::http1::Builder::new()
+                        .serve_connection(TokioIo::new(stream), service)
+                        .await;
                 });
             }
             Serve::Raw(handler) => {
@@ -313,7 +345,9 @@ impl fmt::Debug for FakeDriver {
 
 impl fmt::Debug for FakeSandbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FakeSandbox").field("id", &self.spec.id).finish_non_exhaustive()
+        f.debug_struct("FakeSandbox")
+            .field("id", &self.spec.id)
+            .finish_non_exhaustive()
     }
 }
 
@@ -338,21 +372,41 @@ impl Rig {
         let clock = Clock::from_fn(move || {
             Timestamp::from_second(UNIX_START).unwrap() + jiff::SignedDuration::try_from(began.elapsed()).unwrap()
         });
-        let router = Router::new(config, Arc::clone(&driver) as Arc<dyn Driver>, clock, Arc::clone(&metrics));
+        let router = Router::new(
+            config,
+            Arc::clone(&driver) as Arc<dyn Driver>,
+            clock,
+            Arc::clone(&metrics),
+        );
         let invoker = Invoker::new(router.clone());
-        let target = Target { endpoint: EndpointName::default_endpoint(), deployment: Arc::new(deployment()) };
-        Self { driver, router, invoker, metrics, target }
+        let target = Target {
+            endpoint: EndpointName::default_endpoint(),
+            deployment: Arc::new(deployment()),
+        };
+        Self {
+            driver,
+            router,
+            invoker,
+            metrics,
+            target,
+        }
     }
 
     /// Invokes session `name` with a body and returns the reply.
     pub(crate) async fn invoke(&self, name: &str, payload: &str) -> Result<Reply, Error> {
-        self.invoker.invoke(call(name, body::full(payload.to_owned())), self.target.clone()).await
+        self.invoker
+            .invoke(call(name, body::full(payload.to_owned())), self.target.clone())
+            .await
     }
 
     /// Invokes session `name` and reads the answer to its end.
     pub(crate) async fn ask(&self, name: &str, payload: &str) -> Result<String, Error> {
         let (_, body) = streamed(self.invoke(name, payload).await?);
-        let bytes = body.collect().await.map_err(|error| Error::agent(error.to_string()))?.to_bytes();
+        let bytes = body
+            .collect()
+            .await
+            .map_err(|error| Error::agent(error.to_string()))?
+            .to_bytes();
         Ok(String::from_utf8(bytes.to_vec()).unwrap())
     }
 
@@ -362,7 +416,9 @@ impl Rig {
 }
 
 pub(crate) fn streamed(reply: Reply) -> (HeaderMap, Outgoing) {
-    let Reply::Stream { headers, body } = reply else { panic!("not a stream") };
+    let Reply::Stream { headers, body } = reply else {
+        panic!("not a stream")
+    };
     (headers, body)
 }
 
@@ -376,7 +432,9 @@ pub(crate) fn call(name: &str, body: RequestBody) -> Call {
 }
 
 pub(crate) fn call_with(input: Value, body: RequestBody) -> Call {
-    let Value::Object(input) = input else { panic!("not an object") };
+    let Value::Object(input) = input else {
+        panic!("not an object")
+    };
     let input: Map<String, Value> = input;
     let account = AccountId::parse("123456789012").unwrap();
     Call {

@@ -30,7 +30,10 @@ async fn gone(rig: &Rig) -> Duration {
 }
 
 fn about(measured: Duration, expected: Duration) {
-    assert!(measured >= expected - SECOND && measured <= expected + SECOND, "{measured:?} instead of {expected:?}");
+    assert!(
+        measured >= expected - SECOND && measured <= expected + SECOND,
+        "{measured:?} instead of {expected:?}"
+    );
 }
 
 fn counting() -> Agent {
@@ -96,7 +99,12 @@ async fn max_lifetime_ends_a_busy_session_and_cuts_its_calls() {
         let never = futures_util::stream::pending::<Result<http_body::Frame<bytes::Bytes>, body::BodyError>>();
         Response::new(Outgoing::new(StreamBody::new(never)))
     });
-    let config = Config { stream_deadline: Duration::from_secs(1 << 20), ..Config::default() };
+    // Fewer pings, to be quick.
+    let config = Config {
+        stream_deadline: Duration::from_secs(1 << 20),
+        ping_interval: 60 * SECOND,
+        ..Config::default()
+    };
     let rig = Rig::with(agent, config);
     let began = Instant::now();
     let (_, body) = streamed(rig.invoke("a", "").await.unwrap());
@@ -112,9 +120,19 @@ async fn healthy_busy_keeps_a_session_alive() {
     let busy = Arc::new(AtomicBool::new(true));
     let asked = Arc::clone(&busy);
     let rig = Rig::new(Agent::all(move |request: Request<Incoming>| {
-        let status = if asked.load(Ordering::SeqCst) { "HealthyBusy" } else { "Healthy" };
+        let status = if asked.load(Ordering::SeqCst) {
+            "HealthyBusy"
+        } else {
+            "Healthy"
+        };
         let ping = request.uri().path() == "/ping";
-        async move { if ping { Response::new(body::full(json!({ "status": status }).to_string())) } else { healthy() } }
+        async move {
+            if ping {
+                Response::new(body::full(json!({ "status": status }).to_string()))
+            } else {
+                healthy()
+            }
+        }
     }));
     rig.ask("a", "").await.unwrap();
     sleep(5000 * SECOND).await;
@@ -151,12 +169,21 @@ async fn an_agent_that_exits_ends_its_session_and_the_next_call_gets_a_new_one()
     assert_eq!(rig.driver.started(), 2);
 }
 
+/// The agent's sockets close a moment before the driver says that it has exited.
 #[tokio::test]
 async fn a_call_just_after_the_agent_died_gets_a_new_sandbox() {
     let rig = Rig::new(counting());
     rig.ask("a", "").await.unwrap();
-    rig.driver.sandbox(0).dies(CRASH);
-    assert_eq!(rig.ask("a", "").await.unwrap(), "2");
+    let first = rig.driver.sandbox(0);
+    first.hangs_up().await;
+    let dials = first.dials.load(Ordering::SeqCst);
+    let (answer, ()) = tokio::join!(rig.ask("a", ""), async {
+        while first.dials.load(Ordering::SeqCst) == dials {
+            tokio::task::yield_now().await;
+        }
+        first.dies(CRASH);
+    });
+    assert_eq!(answer.unwrap(), "2");
     assert_eq!((rig.driver.started(), rig.driver.alive()), (2, 1));
 }
 
@@ -166,7 +193,10 @@ async fn a_hundred_first_calls_make_one_start() {
     agent.start_takes = 3 * SECOND;
     let rig = Rig::new(agent);
     let answers = join_all((0..100).map(|_| rig.ask("a", ""))).await;
-    let mut counts: Vec<u32> = answers.into_iter().map(|answer| answer.unwrap().parse().unwrap()).collect();
+    let mut counts: Vec<u32> = answers
+        .into_iter()
+        .map(|answer| answer.unwrap().parse().unwrap())
+        .collect();
     counts.sort_unstable();
     assert_eq!(counts, (1..=100).collect::<Vec<_>>());
     assert_eq!((rig.driver.started(), rig.router.count()), (1, 1));
@@ -178,12 +208,21 @@ async fn two_ids_and_two_endpoints_never_share_a_sandbox() {
     rig.ask("a", "").await.unwrap();
     rig.ask("b", "").await.unwrap();
     let input = json!({ "runtimeSessionId": key("a").session.as_str() });
-    let other = Target { endpoint: EndpointName::parse("prod").unwrap(), ..rig.target.clone() };
-    rig.invoker.invoke(call_with(input, body::full("")), other).await.unwrap();
+    let other = Target {
+        endpoint: EndpointName::parse("prod").unwrap(),
+        ..rig.target.clone()
+    };
+    rig.invoker
+        .invoke(call_with(input, body::full("")), other)
+        .await
+        .unwrap();
     assert_eq!((rig.driver.started(), rig.router.count()), (3, 3));
     let labels = |index: usize| rig.driver.sandbox(index).spec.labels.clone();
     assert_ne!(labels(0)["session"], labels(1)["session"]);
-    assert_eq!((labels(0)["endpoint"].as_str(), labels(2)["endpoint"].as_str()), ("DEFAULT", "prod"));
+    assert_eq!(
+        (labels(0)["endpoint"].as_str(), labels(2)["endpoint"].as_str()),
+        ("DEFAULT", "prod")
+    );
 }
 
 #[tokio::test]
@@ -196,8 +235,12 @@ async fn a_running_session_keeps_its_version_and_its_successor_has_the_new_one()
     rig.ask("a", "").await.unwrap();
     rig.ask("b", "").await.unwrap();
     let versions = |rig: &Rig| {
-        let mut all: Vec<_> =
-            rig.router.sessions().into_iter().map(|s| (s.key.session.as_str()[..1].to_owned(), s.version.0)).collect();
+        let mut all: Vec<_> = rig
+            .router
+            .sessions()
+            .into_iter()
+            .map(|s| (s.key.session.as_str()[..1].to_owned(), s.version.0))
+            .collect();
         all.sort();
         all
     };
@@ -220,7 +263,11 @@ async fn check_start(agent: Agent, expected: &[&str]) {
     gone(&rig).await;
     assert_eq!(rig.metrics.ended(Reason::StartFailed), 1);
     rig.driver.runs(Agent::echo());
-    assert_eq!(rig.ask("a", "again").await.unwrap(), "again", "the next call tries afresh");
+    assert_eq!(
+        rig.ask("a", "again").await.unwrap(),
+        "again",
+        "the next call tries afresh"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -228,11 +275,30 @@ async fn a_start_fails_by_an_exit() {
     let mut agent = Agent::echo();
     agent.exits_at_once = Some(CRASH);
     agent.log = "Traceback\nImportError: no module named x\n".to_owned();
-    check_start(agent.clone(), &["exited with code 3 before it listened on port 8080", "ImportError: no module named x"]).await;
-    agent.exits_at_once = Some(Exit { code: None, signal: Some(11), out_of_memory: false });
+    check_start(
+        agent.clone(),
+        &[
+            "exited with code 3 before it listened on port 8080",
+            "ImportError: no module named x",
+        ],
+    )
+    .await;
+    agent.exits_at_once = Some(Exit {
+        code: None,
+        signal: Some(11),
+        out_of_memory: false,
+    });
     agent.log = String::new();
-    check_start(agent.clone(), &["was killed by signal 11 (SIGSEGV)", "It wrote no log."]).await;
-    agent.exits_at_once = Some(Exit { code: None, signal: Some(9), out_of_memory: true });
+    check_start(
+        agent.clone(),
+        &["was killed by signal 11 (SIGSEGV)", "It wrote no log."],
+    )
+    .await;
+    agent.exits_at_once = Some(Exit {
+        code: None,
+        signal: Some(9),
+        out_of_memory: true,
+    });
     check_start(agent, &["was killed for its memory limit of 2GiB"]).await;
 }
 
@@ -241,17 +307,40 @@ async fn a_start_fails_because_nothing_listens() {
     let mut agent = Agent::echo();
     agent.listens = false;
     agent.log = "loading".to_owned();
-    check_start(agent.clone(), &["initialization time exceeded", "120 s nothing listens on port 8080", "loading"]).await;
+    check_start(
+        agent.clone(),
+        &[
+            "initialization time exceeded",
+            "120 s nothing listens on port 8080",
+            "loading",
+        ],
+    )
+    .await;
     agent.other_ports = vec![3000, 8080, 9229];
-    check_start(agent, &["nothing listens on port 8080", "listens on port 3000 and 9229 instead"]).await;
+    check_start(
+        agent,
+        &["nothing listens on port 8080", "listens on port 3000 and 9229 instead"],
+    )
+    .await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_start_fails_by_ping() {
     let not_found = Agent::all(|_: Request<Incoming>| async { status(404, "not found") });
-    check_start(not_found, &["initialization time exceeded", "answers GET /ping with status 404 instead of 200"]).await;
+    check_start(
+        not_found,
+        &[
+            "initialization time exceeded",
+            "answers GET /ping with status 404 instead of 200",
+        ],
+    )
+    .await;
     let blocked = Agent::all(|_: Request<Incoming>| std::future::pending::<Response<Outgoing>>());
-    check_start(blocked, &["accepts connections on port 8080 but never answers GET /ping"]).await;
+    check_start(
+        blocked,
+        &["accepts connections on port 8080 but never answers GET /ping"],
+    )
+    .await;
     let not_http = Agent::raw(|mut stream| async move {
         use tokio::io::AsyncWriteExt;
         let _ = stream.write_all(b"SSH-2.0-OpenSSH_9.2\r\n\r\n").await;
@@ -269,7 +358,10 @@ async fn a_start_fails_in_the_driver() {
     let rig = Rig::new(agent);
     let error = rig.ask("a", "").await.unwrap_err();
     assert_eq!(error.kind, Kind::Internal);
-    assert!(error.message.contains("fake driver") && !error.message.contains("namespaces"), "{error}");
+    assert!(
+        error.message.contains("fake driver") && !error.message.contains("namespaces"),
+        "{error}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -298,7 +390,10 @@ async fn a_stop_ends_the_session_and_cuts_its_streams() {
         (cut, began.elapsed())
     });
     stopped.unwrap();
-    assert!(cut.contains("was stopped") && cut_after < SECOND, "{cut} after {cut_after:?}");
+    assert!(
+        cut.contains("was stopped") && cut_after < SECOND,
+        "{cut} after {cut_after:?}"
+    );
     about(began.elapsed(), 5 * SECOND);
     assert_eq!((rig.router.count(), rig.driver.alive()), (0, 0));
     assert_eq!(rig.stop("a").await.unwrap_err().kind, Kind::NotFound);
@@ -325,7 +420,10 @@ async fn a_stop_while_starting_or_ending_is_busy() {
         sleep(SECOND).await;
         rig.stop("a").await
     });
-    assert_eq!((answer.unwrap().as_str(), early.unwrap_err().kind), ("x", Kind::SessionBusy));
+    assert_eq!(
+        (answer.unwrap().as_str(), early.unwrap_err().kind),
+        ("x", Kind::SessionBusy)
+    );
     let (first, second) = tokio::join!(rig.stop("a"), async {
         sleep(SECOND).await;
         rig.stop("a").await
@@ -349,7 +447,10 @@ async fn a_stop_repeated_with_its_token_succeeds_and_spares_the_next_session() {
     rig.ask("a", "").await.unwrap();
     assert_eq!(rig.router.stop(&key("a"), token).await, Ok(()));
     assert_eq!(rig.router.count(), 1, "the repetition stopped another session");
-    assert_eq!(rig.router.stop(&key("b"), token).await.unwrap_err().kind, Kind::NotFound);
+    assert_eq!(
+        rig.router.stop(&key("b"), token).await.unwrap_err().kind,
+        Kind::NotFound
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -384,8 +485,14 @@ async fn calls_and_stops_race() {
                 }
                 match rig.ask("a", "").await {
                     Ok(_) => {}
-                    Err(Error { kind: Kind::Agent, message }) => assert!(message.contains("stopped"), "{message}"),
-                    Err(Error { kind: Kind::SessionBusy, .. }) => {}
+                    Err(Error {
+                        kind: Kind::Agent,
+                        message,
+                    }) => assert!(message.contains("stopped"), "{message}"),
+                    Err(Error {
+                        kind: Kind::SessionBusy,
+                        ..
+                    }) => {}
                     Err(error) => panic!("{error:?}"),
                 }
                 assert!(rig.driver.alive() <= 1);
@@ -410,7 +517,14 @@ async fn there_are_at_most_so_many_sessions_and_calls() {
             healthy()
         }
     });
-    let rig = Rig::with(agent, Config { max_sessions: 1, max_calls_per_session: 2, ..Config::default() });
+    let rig = Rig::with(
+        agent,
+        Config {
+            max_sessions: 1,
+            max_calls_per_session: 2,
+            ..Config::default()
+        },
+    );
     let (first, second, ()) = tokio::join!(rig.ask("a", ""), rig.ask("a", ""), async {
         while rig.router.sessions().first().is_none_or(|session| session.calls < 2) {
             tokio::task::yield_now().await;
@@ -459,9 +573,17 @@ async fn a_deleted_endpoint_takes_only_its_own_sessions() {
     rig.ask("a", "").await.unwrap();
     let prod = EndpointName::parse("prod").unwrap();
     let input = json!({ "runtimeSessionId": key("a").session.as_str() });
-    let other = Target { endpoint: prod.clone(), ..rig.target.clone() };
-    rig.invoker.invoke(call_with(input, body::full("")), other).await.unwrap();
-    rig.router.end_endpoint(&key("a").runtime, &prod, Reason::RuntimeDeleted).await;
+    let other = Target {
+        endpoint: prod.clone(),
+        ..rig.target.clone()
+    };
+    rig.invoker
+        .invoke(call_with(input, body::full("")), other)
+        .await
+        .unwrap();
+    rig.router
+        .end_endpoint(&key("a").runtime, &prod, Reason::RuntimeDeleted)
+        .await;
     assert_eq!(rig.router.sessions().len(), 1);
     assert_eq!(rig.ask("a", "x").await.unwrap(), "x");
     assert_eq!(rig.driver.started(), 2);
@@ -500,9 +622,16 @@ async fn recovery_destroys_what_an_earlier_process_left() {
     *rig.driver.left_over.lock().unwrap() = left
         .iter()
         .enumerate()
-        .map(|(index, id)| Found { id: id.clone(), labels: Default::default(), alive: index % 2 == 0 })
+        .map(|(index, id)| Found {
+            id: id.clone(),
+            labels: Default::default(),
+            alive: index % 2 == 0,
+        })
         .collect();
-    assert_eq!(rig.router.recover().await.unwrap(), router::Recovered { destroyed: 20, left: 0 });
+    assert_eq!(
+        rig.router.recover().await.unwrap(),
+        router::Recovered { destroyed: 20, left: 0 }
+    );
     let mut destroyed = rig.driver.destroyed.lock().unwrap().clone();
     destroyed.sort();
     let mut left = left;

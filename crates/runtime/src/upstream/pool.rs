@@ -24,9 +24,15 @@ pub(crate) struct Upstream {
     host: HeaderValue,
     keep_alive: Duration,
     /// Idle connections, the one used last at the end; nothing once the pool is closed.
-    idle: Mutex<Option<Vec<Box<Link>>>>,
+    idle: Mutex<Option<Idle>>,
     metrics: Arc<Metrics>,
 }
+
+#[expect(
+    clippy::vec_box,
+    reason = "a connection is large and moves between pool, waiting call and answer"
+)]
+type Idle = Vec<Box<Link>>;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -178,7 +184,7 @@ impl Upstream {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Vec<Box<Link>>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Idle>> {
         // Nothing under this lock can leave the list half-changed.
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }

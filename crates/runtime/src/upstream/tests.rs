@@ -25,7 +25,13 @@ struct Rig {
 impl Rig {
     async fn new(agent: Agent) -> Self {
         let driver = FakeDriver::new(agent);
-        let limits = Limits { memory: 0, pids: 0, cpu_millis: 0, scratch: 0, log: 0 };
+        let limits = Limits {
+            memory: 0,
+            pids: 0,
+            cpu_millis: 0,
+            scratch: 0,
+            log: 0,
+        };
         let spec = Spec {
             id: SandboxId::generate(),
             labels: Default::default(),
@@ -37,7 +43,10 @@ impl Rig {
             limits,
         };
         let sandbox = driver.start(spec).await.unwrap();
-        Self { driver, upstream: Upstream::new(sandbox, 8080, KEEP_ALIVE, Default::default()) }
+        Self {
+            driver,
+            upstream: Upstream::new(sandbox, 8080, KEEP_ALIVE, Default::default()),
+        }
     }
 
     async fn post(&self, text: &'static str) -> Result<Response<Body>, Error> {
@@ -45,7 +54,14 @@ impl Rig {
     }
 
     async fn ask(&self, text: &'static str) -> Result<String, Error> {
-        let bytes = self.post(text).await?.into_body().collect().await.map_err(Error::Closed)?.to_bytes();
+        let bytes = self
+            .post(text)
+            .await?
+            .into_body()
+            .collect()
+            .await
+            .map_err(Error::Closed)?
+            .to_bytes();
         Ok(String::from_utf8(bytes.to_vec()).unwrap())
     }
 
@@ -69,7 +85,10 @@ async fn read_request(stream: &mut TcpStream) -> Option<String> {
         }
         let text = String::from_utf8_lossy(&bytes).into_owned();
         if let Some((head, rest)) = text.split_once("\r\n\r\n") {
-            let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap_or("0");
+            let length = head
+                .lines()
+                .find_map(|line| line.strip_prefix("content-length: "))
+                .unwrap_or("0");
             if rest.len() >= length.parse().unwrap() {
                 return Some(text);
             }
@@ -125,7 +144,10 @@ async fn a_connection_that_the_agent_closed_while_idle_is_replaced() {
         let (close, has_closed) = (Arc::clone(&close), Arc::clone(&has_closed));
         async move {
             read_request(&mut stream).await;
-            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+                .await
+                .unwrap();
             close.notified().await;
             drop(stream);
             has_closed.notify_one();
@@ -149,7 +171,10 @@ async fn a_request_that_may_have_been_seen_is_not_sent_again() {
         async move {
             // Answers the first request of a connection, hangs up on the second.
             read_request(&mut stream).await;
-            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+                .await
+                .unwrap();
             if read_request(&mut stream).await.is_some() {
                 counted.fetch_add(1, Ordering::SeqCst);
             }
@@ -167,7 +192,9 @@ async fn an_answer_cut_short_is_an_error_and_its_connection_is_dropped() {
     for head in ["content-length: 100", "transfer-encoding: chunked"] {
         let rig = Rig::new(Agent::raw(move |mut stream| async move {
             read_request(&mut stream).await;
-            let _ = stream.write_all(format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n5\r\nhello").as_bytes()).await;
+            let _ = stream
+                .write_all(format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n5\r\nhello").as_bytes())
+                .await;
         }))
         .await;
         let response = rig.post("x").await.unwrap();
@@ -184,7 +211,10 @@ async fn dropping_an_answer_closes_its_connection() {
         let has_closed = Arc::clone(&has_closed);
         async move {
             read_request(&mut stream).await;
-            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\npart").await.unwrap();
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\npart")
+                .await
+                .unwrap();
             // Nothing more comes; the next thing that happens is the end.
             assert_eq!(stream.read(&mut [0; 1]).await.unwrap_or(0), 0);
             has_closed.notify_one();
@@ -205,8 +235,14 @@ async fn a_closed_pool_keeps_and_opens_nothing() {
     rig.upstream.close();
     assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "x");
     assert_eq!(rig.upstream.idle(), 0);
-    let Error::Unsent(Unsent::Closed, request) = rig.post("y").await.unwrap_err() else { panic!("sent") };
-    assert_eq!(request.into_body().collect().await.unwrap().to_bytes(), "y", "the body comes back whole");
+    let Error::Unsent(Unsent::Closed, request) = rig.post("y").await.unwrap_err() else {
+        panic!("sent")
+    };
+    assert_eq!(
+        request.into_body().collect().await.unwrap().to_bytes(),
+        "y",
+        "the body comes back whole"
+    );
 }
 
 #[tokio::test]
@@ -238,7 +274,12 @@ async fn large_bodies_pass_both_ways() {
     const CHUNKS: usize = 512;
     let chunk = bytes::Bytes::from(vec![7; CHUNK]);
     let frames = futures_util::stream::iter((0..CHUNKS).map(move |_| Ok(Frame::data(chunk.clone()))));
-    let mut answer = rig.upstream.send(post(RequestBody::new(StreamBody::new(frames)))).await.unwrap().into_body();
+    let mut answer = rig
+        .upstream
+        .send(post(RequestBody::new(StreamBody::new(frames))))
+        .await
+        .unwrap()
+        .into_body();
     let mut total = 0;
     while let Some(frame) = answer.frame().await {
         let data = frame.unwrap().into_data().unwrap();

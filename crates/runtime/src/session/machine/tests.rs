@@ -12,8 +12,14 @@ const POLICY: Policy = Policy {
     stop_grace: Duration::from_secs(15),
 };
 
-const CALM: Answer = Answer { busy: false, updated: None };
-const BUSY: Answer = Answer { busy: true, updated: None };
+const CALM: Answer = Answer {
+    busy: false,
+    updated: None,
+};
+const BUSY: Answer = Answer {
+    busy: true,
+    updated: None,
+};
 
 /// A machine with the owner's part played by hand.
 struct Play {
@@ -24,7 +30,11 @@ struct Play {
 
 impl Play {
     fn new(policy: Policy) -> Self {
-        Self { machine: Machine::new(policy, 7), now: Duration::ZERO, seen: Look::open(0, Duration::ZERO) }
+        Self {
+            machine: Machine::new(policy, 7),
+            now: Duration::ZERO,
+            seen: Look::open(0, Duration::ZERO),
+        }
     }
 
     /// A session that became healthy one second after its sandbox was started.
@@ -45,7 +55,9 @@ impl Play {
     /// Lets time run as the owner does, waking when the machine asks, answering pings by `answer`, until `end`.
     fn run(&mut self, end: Duration, answer: impl Fn(Duration) -> Ping) {
         while self.machine.phase().reason().is_none() {
-            let Some(wake) = self.machine.wake_at(self.now, self.seen) else { break };
+            let Some(wake) = self.machine.wake_at(self.now, self.seen) else {
+                break;
+            };
             if wake > end {
                 break;
             }
@@ -115,7 +127,9 @@ fn business_keeps_it_alive_until_max_lifetime() {
 #[test]
 fn the_idle_clock_runs_from_the_end_of_business() {
     let mut play = Play::healthy(POLICY);
-    play.run(600 * SECOND, |now| Ping::Answered(if now < 300 * SECOND { BUSY } else { CALM }));
+    play.run(600 * SECOND, |now| {
+        Ping::Answered(if now < 300 * SECOND { BUSY } else { CALM })
+    });
     assert_eq!(play.machine.phase(), Phase::Terminating(Reason::IdleTimeout));
     // The last busy answer came within one interval, and its jitter, before 300 s.
     assert!(play.now > 357 * SECOND && play.now < 360 * SECOND, "{:?}", play.now);
@@ -123,25 +137,43 @@ fn the_idle_clock_runs_from_the_end_of_business() {
 
 #[test]
 fn the_time_of_last_update_counts() {
-    let advancing = |now| Ping::Answered(Answer { busy: false, updated: Some(now) });
+    let advancing = |now| {
+        Ping::Answered(Answer {
+            busy: false,
+            updated: Some(now),
+        })
+    };
     let mut play = Play::healthy(POLICY);
     play.run(1000 * SECOND, advancing);
     play.ended(Reason::MaxLifetime, 600 * SECOND);
 
     let mut play = Play::healthy(POLICY);
-    play.run(1000 * SECOND, |_| Ping::Answered(Answer { busy: false, updated: Some(SECOND * 30) }));
+    play.run(1000 * SECOND, |_| {
+        Ping::Answered(Answer {
+            busy: false,
+            updated: Some(SECOND * 30),
+        })
+    });
     assert_eq!(play.machine.phase(), Phase::Terminating(Reason::IdleTimeout));
     assert_eq!(play.now, 90 * SECOND);
 
     // A time in the future is nonsense.
     let mut play = Play::healthy(POLICY);
-    play.run(1000 * SECOND, |now| Ping::Answered(Answer { busy: false, updated: Some(now + SECOND) }));
+    play.run(1000 * SECOND, |now| {
+        Ping::Answered(Answer {
+            busy: false,
+            updated: Some(now + SECOND),
+        })
+    });
     play.ended(Reason::IdleTimeout, 61 * SECOND);
 }
 
 #[test]
 fn business_without_a_time_does_not_count_when_measured_semantics_are_wanted() {
-    let mut play = Play::healthy(Policy { busy_needs_update_time: true, ..POLICY });
+    let mut play = Play::healthy(Policy {
+        busy_needs_update_time: true,
+        ..POLICY
+    });
     play.run(1000 * SECOND, |_| Ping::Answered(BUSY));
     play.ended(Reason::IdleTimeout, 61 * SECOND);
 }
@@ -150,7 +182,10 @@ fn business_without_a_time_does_not_count_when_measured_semantics_are_wanted() {
 fn bad_pings_in_a_row_end_it() {
     for bad in [Ping::Bad, Ping::Silent] {
         let mut play = Play::healthy(POLICY);
-        play.run(600 * SECOND, |now| if now > 10 * SECOND { bad } else { Ping::Answered(CALM) });
+        play.run(
+            600 * SECOND,
+            |now| if now > 10 * SECOND { bad } else { Ping::Answered(CALM) },
+        );
         assert_eq!(play.machine.phase(), Phase::Terminating(Reason::Unhealthy), "{bad:?}");
         assert!(play.now < 20 * SECOND, "{:?}", play.now);
     }
@@ -206,13 +241,24 @@ fn max_lifetime_counts_from_the_sandboxs_start_even_before_it_is_healthy() {
 fn a_failed_start_is_ended_quickly() {
     let mut play = Play::new(POLICY);
     play.step(Input::SandboxStarted);
-    assert_eq!(play.step(Input::StartFailed), [Effect::Stop { grace: FAILED_START_GRACE }]);
+    assert_eq!(
+        play.step(Input::StartFailed),
+        [Effect::Stop {
+            grace: FAILED_START_GRACE
+        }]
+    );
 }
 
 fn any_input() -> impl Strategy<Value = Input> {
-    let answer = (any::<bool>(), proptest::option::of(0u64..2000))
-        .prop_map(|(busy, updated)| Answer { busy, updated: updated.map(Duration::from_secs) });
-    let reason = prop_oneof![Just(Reason::Stopped), Just(Reason::RuntimeDeleted), Just(Reason::Draining)];
+    let answer = (any::<bool>(), proptest::option::of(0u64..2000)).prop_map(|(busy, updated)| Answer {
+        busy,
+        updated: updated.map(Duration::from_secs),
+    });
+    let reason = prop_oneof![
+        Just(Reason::Stopped),
+        Just(Reason::RuntimeDeleted),
+        Just(Reason::Draining)
+    ];
     prop_oneof![
         2 => Just(Input::SandboxStarted),
         2 => answer.clone().prop_map(Input::Healthy),

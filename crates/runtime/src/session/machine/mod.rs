@@ -202,7 +202,7 @@ impl Machine {
             (_, Input::AgentExited) => self.terminate(Reason::AgentExited),
             // A sandbox that is gone without having been stopped has ended by itself.
             (_, Input::Gone) => self.terminate(Reason::AgentExited),
-            (_, Input::SandboxStarted) => {
+            (Phase::Provisioning, Input::SandboxStarted) => {
                 self.started.get_or_insert(now);
                 Vec::new()
             }
@@ -218,7 +218,7 @@ impl Machine {
             (Phase::Provisioning, _) => self.end_of_life(now),
             (_, Input::ShutWhileIdle) => self.terminate(Reason::IdleTimeout),
             (_, Input::Ping(ping)) => self.pinged(ping, now, seen),
-            (_, Input::Tick | Input::Healthy(_) | Input::StartFailed) => self.tick(now, seen),
+            (_, Input::Tick | Input::SandboxStarted | Input::Healthy(_) | Input::StartFailed) => self.tick(now, seen),
         };
         (self, effects)
     }
@@ -308,7 +308,11 @@ impl Machine {
     }
 
     fn settle(&mut self, seen: Look) {
-        self.phase = if seen.inside > 0 || self.busy { Phase::Active } else { Phase::Idle };
+        self.phase = if seen.inside > 0 || self.busy {
+            Phase::Active
+        } else {
+            Phase::Idle
+        };
     }
 
     fn quiet_since(&self, seen: Look) -> Duration {
