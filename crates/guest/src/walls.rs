@@ -65,6 +65,30 @@ pub(crate) fn read_back(host: &Host, own_ids: bool) -> Result<(Vec<String>, Vec<
     Ok((walls, warnings))
 }
 
+/// Checks that the guest itself has kept nothing but these capabilities.
+pub(crate) fn read_back_guest(capabilities: u64) -> Result<(), Failure> {
+    let status = fs::read_to_string("/proc/self/status").on_wall("/proc")?;
+    let kept = format!("{capabilities:016x}");
+    let none = "0000000000000000";
+    for (key, value) in [
+        ("CapInh", none),
+        ("CapPrm", &kept),
+        ("CapEff", &kept),
+        ("CapBnd", none),
+        ("NoNewPrivs", "1"),
+        ("Seccomp", "2"),
+    ] {
+        let found = field(&status, key).unwrap_or("nothing");
+        if found != value {
+            return Err(failure::wall(
+                "the guest's privileges",
+                format!("/proc/self/status says {key}: {found}, not {value}"),
+            ));
+        }
+    }
+    Ok(())
+}
+
 fn namespaces() -> io::Result<[u64; NAMESPACES.len()]> {
     let mut found = [0; NAMESPACES.len()];
     for (slot, (file, _)) in found.iter_mut().zip(NAMESPACES) {

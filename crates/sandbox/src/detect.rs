@@ -1,5 +1,6 @@
 //! Which driver this host can run, proven by starting something in it.
 
+use crate::container::Container;
 use crate::process::Process;
 use crate::supervised::Standing;
 use crate::{Config, Driver, Error, Limits, Probe, Sandbox, Spec, State};
@@ -26,9 +27,18 @@ pub enum Wanted {
 /// Gives a driver that has been proven to work here. With [`Wanted::Auto`] the probe's warnings say why a stronger one
 /// than the one given was not possible.
 pub async fn detect(config: Config, wanted: Wanted) -> Result<(Arc<dyn Driver>, Probe), Error> {
-    let _ = wanted;
+    let mut reason = None;
+    if wanted != Wanted::Process {
+        let driver = Container::new(config.clone())?;
+        match driver.probe().await {
+            Ok(probe) => return Ok((Arc::new(driver), probe)),
+            Err(error) if wanted == Wanted::Container => return Err(error),
+            Err(error) => reason = Some(format!("the driver 'container' cannot be used here: {error}")),
+        }
+    }
     let driver = Process::new(config)?;
-    let probe = driver.probe().await?;
+    let mut probe = driver.probe().await?;
+    probe.warnings.extend(reason);
     Ok((Arc::new(driver), probe))
 }
 

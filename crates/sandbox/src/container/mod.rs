@@ -1,1 +1,112 @@
 //! The default driver: namespaces, capabilities, seccomp and limits around each sandbox, built by the guest.
+//!
+//! The walls themselves are in `guest::launch`; this is what the server adds: a range of user ids for each sandbox, where
+//! the server is root, and the directory.
+//!
+//! *As root* every sandbox has 65536 ids of the host that no other one has, so that even the kernel sees two sandboxes as
+//! two users. *As an ordinary user* there is one user inside, who is the server's user outside; control groups work where
+//! some were delegated, and where they were not, the number of processes is limited by the user namespace's own count,
+//! and the memory of each single process, which [`Driver::probe`] says.
+//!
+//! A sandbox has no network but its own loopback. Ways out of it come with a later part of the project.
+//!
+//! All that an agent writes (`/var/task`, `/tmp`, its home) lies in memory, within `limits.scratch`, and counts as part of
+//! `limits.memory`.
+
+use crate::supervised::{Host, Kind, Parts, Record, Slots, Standing};
+use crate::{Config, Driver, Error, Found, Probe, Sandbox, Spec};
+use async_trait::async_trait;
+use domain::id::SandboxId;
+use guest::protocol::{self, HOME, ID_RANGE, Ids, Mode};
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+/// The first id that is given away. Below it lie those of distributions, directories and other container engines.
+const FIRST_ID: u32 = 0x7000_0000;
+/// How many ranges there are; the last one ends below 2^31, which some file systems and programs do not pass.
+const RANGES: u32 = 4096;
+
+/// The driver.
+#[derive(Debug)]
+pub struct Container {
+    host: Arc<Host>,
+    /// Ranges of ids, where the server can give any.
+    ids: Option<Arc<Slots>>,
+}
+
+impl Container {
+    /// A driver on a state directory, which it makes if need be. Whether the host can run it is for [`Driver::probe`] to say.
+    pub fn new(config: Config) -> Result<Self, Error> {
+        let host = Host::new(Kind::Container, config)?;
+        let ids =
+            crate::sys::is_root().then(|| Arc::new(Slots::new(host.state_dir(), "ids", RANGES, host.seed())));
+        Ok(Self { host: Arc::new(host), ids })
+    }
+
+    async fn launch(&self, spec: Spec) -> Result<(Arc<dyn Sandbox>, Standing), Error> {
+        self.host.start(spec, Layout { ids: self.ids.clone() }).await
+    }
+}
+
+#[async_trait]
+impl Driver for Container {
+    fn name(&self) -> &'static str {
+        Kind::Container.name()
+    }
+
+    async fn probe(&self) -> Result<Probe, Error> {
+        let Standing { mut walls, mut warnings } =
+            crate::detect::trial(self.host.state_dir(), |spec| self.launch(spec)).await?;
+        walls.extend(self.host.groups().walls());
+        warnings.extend(self.host.groups().warnings());
+        Ok(Probe { walls, warnings })
+    }
+
+    async fn start(&self, spec: Spec) -> Result<Arc<dyn Sandbox>, Error> {
+        self.launch(spec).await.map(|(sandbox, _)| sandbox)
+    }
+
+    async fn list(&self) -> Result<Vec<Found>, Error> {
+        self.host.list().await
+    }
+
+    async fn adopt(&self, id: &SandboxId) -> Result<Arc<dyn Sandbox>, Error> {
+        self.host.adopt(id).await
+    }
+
+    async fn destroy(&self, id: &SandboxId) -> Result<(), Error> {
+        self.host.destroy(id).await
+    }
+}
+
+/// What a sandbox of this driver has in its directory and of the host's ids.
+struct Layout {
+    ids: Option<Arc<Slots>>,
+}
+
+impl Parts for Layout {
+    fn claim(&self, spec: &Spec, record: &mut Record) -> Result<(), Error> {
+        if let Some(ids) = &self.ids {
+            let (slot, name) = ids.claim(&spec.id, |_| true)?;
+            record.first_id = Some(FIRST_ID + slot * ID_RANGE);
+            record.slots.push(name);
+        }
+        Ok(())
+    }
+
+    fn prepare(&self, spec: &Spec, record: &Record, dir: &Path) -> Result<(Mode, Vec<(String, String)>), Error> {
+        let root = dir.join(protocol::ROOT);
+        fs::create_dir(&root).map_err(|source| Error::Io { what: format!("making {}", root.display()), source })?;
+        let mut env = spec.env.clone();
+        crate::env::default(&mut env, "HOME", Path::new(HOME))?;
+        crate::env::default(&mut env, "TMPDIR", Path::new("/tmp"))?;
+        let container = protocol::Container {
+            package: spec.package.clone(),
+            read_only: spec.read_only.clone(),
+            scratch: spec.limits.scratch,
+            ids: record.first_id.map_or(Ids::Own, |base| Ids::Range { base }),
+        };
+        Ok((Mode::Container(container), env))
+    }
+}

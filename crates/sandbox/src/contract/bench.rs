@@ -1,5 +1,6 @@
 //! One test's driver, package and state directory, and the check that nothing of it remains.
 
+use crate::container::Container;
 use crate::process::Process;
 use crate::{Config, Driver, Error, Exit, Limits, Sandbox, Spec, State};
 use domain::Clock;
@@ -151,7 +152,7 @@ fn driver(which: Which, state_dir: &Path) -> Result<Arc<dyn Driver>, Error> {
     let config = Config { state_dir: state_dir.to_owned(), clock: Clock::system() };
     Ok(match which {
         Which::Process => Arc::new(Process::new(config)?),
-        Which::Container => unreachable!(),
+        Which::Container => Arc::new(Container::new(config)?),
     })
 }
 

@@ -39,6 +39,7 @@ macro_rules! suite {
 macro_rules! both {
     ($($name:ident),* $(,)?) => {
         suite!(process, Which::Process, $(cases::$name => $name),*);
+        suite!(container, Which::Container, $(cases::$name => $name),*);
     };
 }
 

@@ -48,6 +48,8 @@ pub(crate) struct Record {
     pub(crate) group: Group,
     /// Slots that are the sandbox's until it is erased.
     pub(crate) slots: Vec<String>,
+    /// The first of its own ids on the host, if it has any.
+    pub(crate) first_id: Option<u32>,
     /// When it was started.
     pub(crate) created: String,
     /// The guest, once there is one.
@@ -76,6 +78,7 @@ impl Record {
             real_port: port,
             group: Group::default(),
             slots: Vec::new(),
+            first_id: None,
             created,
             guest: None,
         }
