@@ -6,7 +6,6 @@
 use crate::shape::{Kind, Member, Pattern, Shape};
 use crate::wire;
 use serde_json::{Map, Value};
-use std::fmt::Write as _;
 
 /// More violations than this say nothing new, and a hostile body could provoke millions.
 pub(crate) const MAX_VIOLATIONS: usize = 1000;
@@ -215,13 +214,14 @@ impl Checker {
 
     fn below(&mut self, step: Step<'_>, check: impl FnOnce(&mut Self)) {
         let length = self.path.len();
-        let dot = if length == 0 { "" } else { "." };
-        // Writing to a String cannot fail.
-        let _ = match step {
-            Step::Member(name) => write!(self.path, "{dot}{name}"),
-            Step::Key(name) => write!(self.path, "{dot}{}", cut(name)),
-            Step::Index(index) => write!(self.path, "[{index}]"),
-        };
+        if length > 0 && !matches!(step, Step::Index(_)) {
+            self.path.push('.');
+        }
+        match step {
+            Step::Member(name) => self.path.push_str(name),
+            Step::Key(name) => self.path.push_str(&cut(name)),
+            Step::Index(index) => self.path.push_str(&format!("[{index}]")),
+        }
         check(self);
         self.path.truncate(length);
     }
