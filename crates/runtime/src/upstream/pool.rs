@@ -28,10 +28,7 @@ pub(crate) struct Upstream {
     metrics: Arc<Metrics>,
 }
 
-#[expect(
-    clippy::vec_box,
-    reason = "a connection is large and moves between pool, waiting call and answer"
-)]
+/// Boxed, because a connection is large and moves between pool, waiting call and answer.
 type Idle = Vec<Box<Link>>;
 
 /// Why there is no answer.
