@@ -24,7 +24,9 @@ use crate::deployment::Deployment;
 use crate::session::Reason;
 use domain::Error;
 use domain::id::{RuntimeId, Version};
+use futures_util::FutureExt;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
@@ -75,12 +77,9 @@ impl Inner {
     }
 
     async fn work(self: Arc<Self>, job: Job) {
-        let result = match &job {
-            Job::Settle(id) => self.settle(id).await,
-            Job::Prepare(id, version) => Arc::clone(&self).prepare(id, *version).await,
-            Job::Expire => self.expire().await,
-            Job::Collect => self.collect().await,
-        };
+        // A job that panics must not count as running for ever: its runtime would hang.
+        let run = AssertUnwindSafe(Arc::clone(&self).run(&job)).catch_unwind();
+        let result = run.await.unwrap_or_else(|_| Err(Error::internal("it panicked")));
         let Err(error) = result else {
             return self.queue.done(&job);
         };
@@ -91,6 +90,15 @@ impl Inner {
             sleep(wait).await;
             inner.queue.add(job);
         });
+    }
+
+    async fn run(self: Arc<Self>, job: &Job) -> Result<(), Error> {
+        match job {
+            Job::Settle(id) => self.settle(id).await,
+            Job::Prepare(id, version) => self.prepare(id, *version).await,
+            Job::Expire => self.expire().await,
+            Job::Collect => self.collect().await,
+        }
     }
 
     /// Moves one runtime and its endpoints on as far as it goes now.
@@ -233,7 +241,7 @@ impl Inner {
     }
 
     /// Makes a version's package: for the first time, or again after it was lost.
-    async fn prepare(self: Arc<Self>, id: &RuntimeId, version: Version) -> Result<(), Error> {
+    async fn prepare(&self, id: &RuntimeId, version: Version) -> Result<(), Error> {
         let runtime = self.store.get::<Runtime>(id.as_str()).await?;
         let record = self.store.get::<VersionRecord>(&version_key(id, version)).await?;
         let (Some(runtime), Some(record)) = (runtime, record) else {

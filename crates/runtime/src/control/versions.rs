@@ -93,12 +93,7 @@ impl Inner {
         change: &mut Change,
     ) -> Result<(), Error> {
         let all = self.store.all::<VersionRecord>(&children_of(&runtime.id)).await?;
-        let Some(before) = all
-            .into_iter()
-            .map(|v| v.value)
-            .filter(|v| v.version != deleted)
-            .next_back()
-        else {
+        let Some(before) = all.into_iter().map(|v| v.value).rfind(|v| v.version != deleted) else {
             return Err(Error::conflict(
                 "The versions are being changed by another call: call again in a moment.",
             ));

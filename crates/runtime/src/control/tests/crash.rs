@@ -57,7 +57,10 @@ async fn check_restart(ground: &Ground, memory: &Memory, tokens: &[Value; 2], st
         // It settles, or its deletion ends.
         let left = poll(|| async {
             match bed.get(id).await {
-                Err(error) => Some(assert_eq!(error.kind, Kind::NotFound)).map(|()| None),
+                Err(error) => {
+                    assert_eq!(error.kind, Kind::NotFound);
+                    Some(None)
+                }
                 Ok(shown) => is_settled(&shown).then_some(Some(shown)),
             }
         })
@@ -102,40 +105,48 @@ async fn check_restart(ground: &Ground, memory: &Memory, tokens: &[Value; 2], st
     bed.ready("b").await;
 }
 
-async fn die_at_every_step(last_is_done: bool) {
+/// Runs one process: when it ends, its tasks are dropped wherever they stand and its threads are gone.
+fn process<T>(life: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(life)
+}
+
+fn die_at_every_step(last_is_done: bool) {
     // One disk for all lives, so that the artifact is uploaded once. One runtime, so that a lost count shows.
+    let quotas = Quotas {
+        runtimes: 1,
+        ..Quotas::default()
+    };
     let disk = Ground {
-        quotas: Quotas {
-            runtimes: 1,
-            ..Quotas::default()
-        },
+        quotas,
         ..Ground::in_memory()
     };
-    drop(disk.start().await);
-    let mut step = 1;
-    loop {
+    process(async { drop(disk.start().await) });
+    for step in 1.. {
         let memory = Arc::new(Memory::default());
         let ground = disk.with_records(Arc::clone(&memory) as Arc<dyn Records>);
         let tokens = [token(), token()];
         let mortal = Arc::new(Mortal::new(Arc::clone(&memory), step, last_is_done));
-        let died = live_and_maybe_die(&ground, mortal, &tokens).await;
-        check_restart(&ground, &memory, &tokens, step).await;
+        let died = process(live_and_maybe_die(&ground, mortal, &tokens));
+        process(check_restart(&ground, &memory, &tokens, step));
         if !died {
             assert!(step > 60, "a life has only {step} steps?");
             return;
         }
-        step += 1;
     }
 }
 
-#[tokio::test]
-async fn killed_before_every_step() {
-    die_at_every_step(false).await;
+#[test]
+fn killed_before_every_step() {
+    die_at_every_step(false);
 }
 
-#[tokio::test]
-async fn killed_after_every_step() {
-    die_at_every_step(true).await;
+#[test]
+fn killed_after_every_step() {
+    die_at_every_step(true);
 }
 
 #[tokio::test]
