@@ -6,7 +6,7 @@ use crate::client::{Answer, Call, Client, Connection, Payload, Plane, encode};
 use anyhow::{Context, bail};
 use bytes::Bytes;
 use domain::arn::ResourceArn;
-use domain::id::{EndpointName, SessionId};
+use domain::id::SessionId;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use std::io::{IsTerminal, Write};
@@ -121,7 +121,7 @@ async fn find(client: &Client, runtime: &str) -> anyhow::Result<(String, Option<
     if runtime.starts_with("arn:") {
         return Ok(match ResourceArn::parse(runtime)? {
             ResourceArn::Runtime(arn) => (arn.to_string(), None),
-            ResourceArn::Endpoint(arn) => (arn.runtime.to_string(), endpoint_of(arn.endpoint)),
+            ResourceArn::Endpoint(arn) => (arn.runtime.to_string(), Some(String::from(arn.endpoint))),
         });
     }
     let all = client.runtimes().await?;
@@ -135,10 +135,6 @@ async fn find(client: &Client, runtime: &str) -> anyhow::Result<(String, Option<
         format!("there are {}", names.join(", "))
     };
     bail!("there is no runtime {runtime}; {there}")
-}
-
-fn endpoint_of(name: EndpointName) -> Option<String> {
-    Some(String::from(name))
 }
 
 fn payload(text: &str) -> anyhow::Result<Payload> {
@@ -163,10 +159,8 @@ async fn print(mut answer: Answer) -> anyhow::Result<()> {
     let is_json = answer.header("content-type").starts_with("application/json");
     if is_json && terminal {
         let bytes = answer.bytes().await?;
-        let pretty = serde_json::from_slice::<Box<serde_json::value::RawValue>>(&bytes)
-            .ok()
-            .and_then(|_| serde_json::from_slice::<serde_json::Value>(&bytes).ok())
-            .and_then(|document| serde_json::to_vec_pretty(&document).ok());
+        let document = serde_json::from_slice::<serde_json::Value>(&bytes).ok();
+        let pretty = document.and_then(|document| serde_json::to_vec_pretty(&document).ok());
         write(&pretty.unwrap_or(bytes))?;
         return write(b"\n").map(|_| ());
     }

@@ -3,7 +3,7 @@
 //! | body of `POST /invocations` | answer |
 //! |---|---|
 //! | `{"prompt": "…"}` | `{"answer", "session", "turn"}`; turns are counted by this process, so by its session |
-//! | `{"stream": true, "chunks": n, "delay_ms": d}` | `text/event-stream`, one event for each chunk |
+//! | `{"stream": true, "chunks": n, "delay_ms": d}` | `text/event-stream`, one event for each chunk, with or without a prompt |
 //! | `{"bytes": n, "chunked": bool}` | n bytes, the one at offset i being `i % 251` |
 //! | `{"echo": value}` | that value |
 //! | `{"busy": bool}` | from now on `/ping` says `HealthyBusy`, or `Healthy` again |
@@ -136,7 +136,10 @@ impl Agent {
         if let Some(delay) = ask.whole("sleep_ms") {
             thread::sleep(Duration::from_millis(delay));
         }
-        if let Some(Value::Text(prompt)) = ask.get("prompt") {
+        if ask.is_true("stream") {
+            let (chunks, delay) = (ask.whole("chunks").unwrap_or(5), ask.whole("delay_ms").unwrap_or(0));
+            stream(head, output, chunks, delay)
+        } else if let Some(Value::Text(prompt)) = ask.get("prompt") {
             let turn = self.turns.fetch_add(1, Ordering::Relaxed) + 1;
             let answer = format!("You said: {prompt}");
             let session = head.header(SESSION).unwrap_or_default();
@@ -146,13 +149,6 @@ impl Agent {
                 ("turn", turn.into()),
             ]);
             send(head, output, 200, &reply)
-        } else if ask.is_true("stream") {
-            stream(
-                head,
-                output,
-                ask.whole("chunks").unwrap_or(5),
-                ask.whole("delay_ms").unwrap_or(0),
-            )
         } else if let Some(count) = ask.whole("bytes") {
             bytes(head, output, count, ask.is_true("chunked"))
         } else if let Some(value) = ask.get("echo") {
@@ -339,6 +335,10 @@ mod tests {
             (
                 post(JSON, r#"{"stream":true,"chunks":2}"#),
                 &["text/event-stream", "data: {\"chunk\":1,\"of\":2}\n\n", "\r\n0\r\n\r\n"],
+            ),
+            (
+                post(JSON, r#"{"prompt":"x","stream":true,"chunks":1}"#),
+                &["data: {\"chunk\":1,\"of\":1}\n\n"],
             ),
             (post(JSON, r#"{"bytes":3}"#), &["Content-Length: 3\r\n\r\n\0\u{1}\u{2}"]),
             (

@@ -72,14 +72,6 @@ impl Error {
             chain(error)
         ))
     }
-
-    /// The exception's name, if the server refused.
-    pub(crate) fn kind(&self) -> Option<&str> {
-        match self {
-            Self::Refused { kind, .. } => Some(kind),
-            _ => None,
-        }
-    }
 }
 
 /// An error with all its causes.
