@@ -1,12 +1,15 @@
 //! `cargo xtask licences`: may we ship what we depend on?
 //!
 //! Reads `deny.toml`, so that users of cargo-deny get the same answer; this task needs nothing to be installed.
-//! Every package that any feature on any platform can bring in counts.
+//! Every package that any feature of ours on any platform builds counts. That is what `cargo tree` says; Cargo.lock (and
+//! with it `cargo metadata`) also names packages that a dependency's switched-off feature would need.
 
 use crate::{step, workspace};
 use anyhow::{Context as _, ensure};
 use serde::Deserialize;
 use spdx::{Expression, LicenseReq, ParseMode};
+use std::collections::BTreeSet;
+use std::process::Stdio;
 
 /// The part of `deny.toml` that is understood here; cargo-deny knows more.
 #[derive(Debug, Deserialize)]
@@ -41,12 +44,7 @@ struct Ban {
     reason: String,
 }
 
-#[derive(Debug, Deserialize)]
-struct Metadata {
-    packages: Vec<Package>,
-}
-
-#[derive(Debug, Deserialize)]
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Package {
     name: String,
     version: String,
@@ -59,18 +57,14 @@ pub(crate) fn run() -> anyhow::Result<()> {
         let path = workspace::root().join("deny.toml");
         let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
         let policy: Policy = toml::from_str(&text).with_context(|| path.display().to_string())?;
-        let metadata: Metadata = workspace::metadata(&["--all-features"])?;
-        let problems: Vec<String> = metadata
-            .packages
-            .iter()
-            .filter_map(|package| policy.problem(package))
-            .collect();
+        let packages = packages()?;
+        let problems: Vec<String> = packages.iter().filter_map(|package| policy.problem(package)).collect();
         ensure!(
             problems.is_empty(),
             "deny.toml does not allow:\n  {}",
             problems.join("\n  ")
         );
-        println!("{} packages, all allowed", metadata.packages.len());
+        println!("{} packages, all allowed", packages.len());
         Ok(())
     })
 }
@@ -111,6 +105,49 @@ impl Policy {
     }
 }
 
+fn packages() -> anyhow::Result<BTreeSet<Package>> {
+    let output = workspace::cargo()
+        .args([
+            "tree",
+            "--workspace",
+            "--all-features",
+            "--target",
+            "all",
+            "--locked",
+            "--edges",
+            "normal,build,dev",
+        ])
+        .args(["--prefix", "none", "--format", "{p}|{l}"])
+        .stderr(Stdio::inherit())
+        .output()
+        .context("cargo tree cannot be started")?;
+    ensure!(output.status.success(), "cargo tree failed with {}", output.status);
+    let text = String::from_utf8(output.stdout).context("the answer of cargo tree cannot be read")?;
+    let packages: BTreeSet<Package> = text
+        .lines()
+        .filter(|line| !line.is_empty())
+        .map(package)
+        .collect::<Result<_, _>>()?;
+    ensure!(!packages.is_empty(), "cargo tree named no package");
+    Ok(packages)
+}
+
+/// `name v1.2.3|MIT`, with a path after the version for ours, and `(*)` at the end when it was named before.
+fn package(line: &str) -> anyhow::Result<Package> {
+    let parts = line.rsplit_once('|').and_then(|(package, license)| {
+        let mut words = package.split(' ');
+        Some((words.next()?, words.next()?.strip_prefix('v')?, license))
+    });
+    let (name, version, license) = parts.with_context(|| format!("cargo tree answered '{line}'"))?;
+    let license = license.trim_end_matches("(*)").trim();
+    let license = (!license.is_empty()).then(|| license.to_owned());
+    Ok(Package {
+        name: name.to_owned(),
+        version: version.to_owned(),
+        license,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,6 +159,22 @@ mod tests {
         [bans]
         deny = [{ crate = "ring", reason = "one crypto provider" }]
     "#;
+
+    #[test]
+    fn lines_of_cargo_tree() {
+        let check = |line: &str, license: Option<&str>| {
+            let expected = Package {
+                name: "a-b".to_owned(),
+                version: "1.2.3".to_owned(),
+                license: license.map(str::to_owned),
+            };
+            assert_eq!(package(line).unwrap(), expected, "{line}");
+        };
+        check("a-b v1.2.3|MIT OR Apache-2.0", Some("MIT OR Apache-2.0"));
+        check("a-b v1.2.3 (proc-macro)|MIT/Apache-2.0 (*)", Some("MIT/Apache-2.0"));
+        check("a-b v1.2.3 (/some/where)|", None);
+        assert!(package("a-b").is_err());
+    }
 
     #[test]
     fn what_is_allowed() {

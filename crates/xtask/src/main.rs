@@ -20,7 +20,8 @@ mod step;
 mod test;
 mod workspace;
 
-use clap::{Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{CommandFactory as _, Parser, Subcommand};
 use std::process::ExitCode;
 
 /// Tasks of the Eyot repository.
@@ -53,7 +54,14 @@ enum Task {
 }
 
 fn main() -> ExitCode {
-    let done = match Arguments::parse().task {
+    let arguments = Arguments::try_parse().unwrap_or_else(|error| {
+        if error.kind() == ErrorKind::InvalidSubcommand {
+            eprintln!("error: unknown task; the tasks are: {}", tasks().join(", "));
+            std::process::exit(2);
+        }
+        error.exit()
+    });
+    let done = match arguments.task {
         Task::Ci => ci::run(),
         Task::Codegen { arguments } => codegen::run(&arguments),
         Task::Fuzz(options) => fuzz::run(&options),
@@ -68,4 +76,11 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn tasks() -> Vec<String> {
+    Arguments::command()
+        .get_subcommands()
+        .map(|task| task.get_name().to_owned())
+        .collect()
 }
