@@ -20,8 +20,8 @@ mod entry;
 #[cfg(test)]
 mod tests;
 
-/// The name that stands for the package's directory in [`Launch::env`]. A driver replaces it with the path at which
-/// its sandboxes show the package, wherever it occurs in a value.
+/// Stands for the package's directory in [`Launch::env`], as a whole value: only the driver knows at which path its
+/// sandboxes show the package. See [`place_package`].
 pub const PACKAGE_TOKEN: &str = "{package}";
 
 /// Directories that every sandbox shows anyway.
@@ -55,7 +55,7 @@ pub struct Launch {
     pub command: Vec<String>,
     /// Host directories that the interpreter needs, beside those that every sandbox shows.
     pub read_only: Vec<PathBuf>,
-    /// Environment that the interpreter needs. Values may contain [`PACKAGE_TOKEN`].
+    /// Environment that the interpreter needs. A value may be [`PACKAGE_TOKEN`].
     pub env: Vec<(String, String)>,
 }
 
@@ -170,6 +170,14 @@ impl Runtimes {
         } else {
             format!("it has {}", named.join(", "))
         }
+    }
+}
+
+/// Puts the path at which a sandbox shows the package in place of [`PACKAGE_TOKEN`]; for drivers. Only a value that is
+/// the token and nothing else is replaced, so that a user's text that happens to contain it stays as it is.
+pub fn place_package(env: &mut [(String, String)], shown_at: &str) {
+    for (_, value) in env.iter_mut().filter(|(_, value)| value == PACKAGE_TOKEN) {
+        shown_at.clone_into(value);
     }
 }
 

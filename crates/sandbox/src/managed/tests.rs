@@ -248,7 +248,8 @@ fn found_interpreters_run_and_import_from_the_package() {
         };
         let launch = runtimes.resolve(name, &words(entry_point), dir.path()).unwrap();
         let package = dir.path().display().to_string();
-        let env = launch.env.iter().map(|(k, v)| (k, v.replace(PACKAGE_TOKEN, &package)));
+        let mut env = launch.env.clone();
+        place_package(&mut env, &package);
         let mut command = Command::new(&launch.command[0]);
         let output = command
             .args(&launch.command[1..])
@@ -274,4 +275,12 @@ fn a_system_interpreter_is_preferred() {
     }
     let runtimes = Runtimes::discover(BTreeMap::new());
     assert_eq!(runtimes.interpreter("PYTHON_3_11"), Some(system));
+}
+
+#[test]
+fn only_the_whole_token_is_replaced() {
+    let pairs = |values: [&str; 2]| values.map(|value| ("X".to_owned(), value.to_owned()));
+    let mut env = pairs([PACKAGE_TOKEN, "Write a {package} list"]);
+    place_package(&mut env, "/var/task");
+    assert_eq!(env, pairs(["/var/task", "Write a {package} list"]));
 }
