@@ -64,7 +64,7 @@ pub struct Launch {
     pub join: Vec<PathBuf>,
     /// The most processes and threads of the agent's user, where the user namespace counts them.
     pub max_processes: Option<u64>,
-    /// The most private memory of one process, where no cgroup limits that of all.
+    /// The most private memory of one process (stacks included), where no cgroup limits that of all.
     pub max_data: Option<u64>,
     /// With or without walls.
     pub mode: Mode,

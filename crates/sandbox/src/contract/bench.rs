@@ -148,7 +148,7 @@ impl Bench {
     }
 }
 
-fn driver(which: Which, state_dir: &Path) -> Result<Arc<dyn Driver>, Error> {
+pub(super) fn driver(which: Which, state_dir: &Path) -> Result<Arc<dyn Driver>, Error> {
     let config = Config { state_dir: state_dir.to_owned(), clock: Clock::system() };
     Ok(match which {
         Which::Process => Arc::new(Process::new(config)?),

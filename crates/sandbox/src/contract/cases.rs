@@ -96,6 +96,7 @@ time.sleep(1000)
         assert!(Instant::now() < until);
         tokio::time::sleep(Duration::from_millis(5)).await;
     };
+    wait_for_log(&*sandbox, "port ").await;
     assert_eq!(format!("port {}\n", ports[0]), sandbox.log_tail(100).await.unwrap());
     assert_eq!(ports.len(), 1);
     assert!(matches!(sandbox.dial(PORT).await, Err(Error::Refused(PORT))));
@@ -305,8 +306,13 @@ pub(super) async fn a_leftover_is_found_adopted_and_destroyed(bench: &Bench) {
 
 pub(super) async fn wait_for_log(sandbox: &dyn crate::Sandbox, text: &str) {
     let until = Instant::now() + PATIENCE;
-    while !sandbox.log_tail(1 << 16).await.unwrap().contains(text) {
-        assert!(Instant::now() < until, "it never said {text}");
+    loop {
+        // A whole line: some programs write one in pieces.
+        let log = sandbox.log_tail(1 << 16).await.unwrap();
+        if log.contains(text) && log.ends_with('\n') {
+            return;
+        }
+        assert!(Instant::now() < until, "it never said {text}: {log}");
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }

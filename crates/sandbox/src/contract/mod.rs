@@ -1,11 +1,14 @@
 //! The suite that every driver passes, and what only walls can pass.
 //!
 //! [`cases`] are the promises of [`crate::Sandbox`] and [`crate::Driver`]; [`walls`] looks at a container from inside;
-//! [`server`] kills the process that started a sandbox. [`bench`] is what they stand on. `as_user` runs all of it again
-//! as an ordinary user.
+//! [`server`] kills the process that started a sandbox. [`bench`] is what they stand on, and [`user`] runs all of it again as
+//! an ordinary user.
 
 mod bench;
 mod cases;
+mod server;
+mod user;
+mod walls;
 
 use bench::{Bench, Which};
 
@@ -41,6 +44,26 @@ macro_rules! both {
         suite!(process, Which::Process, $(cases::$name => $name),*);
         suite!(container, Which::Container, $(cases::$name => $name),*);
     };
+}
+
+suite! { process_and_its_server, Which::Process,
+    server::a_sandbox_outlives_its_server => a_sandbox_outlives_its_server,
+    server::a_server_killed_at_any_moment_leaves_only_what_can_be_found => killed_at_any_moment,
+}
+
+suite! { container_and_its_server, Which::Container,
+    server::a_sandbox_outlives_its_server => a_sandbox_outlives_its_server,
+    server::a_server_killed_at_any_moment_leaves_only_what_can_be_found => killed_at_any_moment,
+}
+
+suite! { container_from_inside, Which::Container,
+    walls::the_kernel_says_that_every_wall_stands => the_kernel_says_that_every_wall_stands,
+    walls::nothing_of_the_host_is_seen => nothing_of_the_host_is_seen,
+    walls::only_private_places_are_writable => only_private_places_are_writable,
+    walls::dangerous_calls_are_refused => dangerous_calls_are_refused,
+    walls::limits_hold => limits_hold,
+    walls::two_sandboxes_do_not_meet => two_sandboxes_do_not_meet,
+    walls::the_end_of_the_agent_is_the_end_of_all => the_end_of_the_agent_is_the_end_of_all,
 }
 
 both![

@@ -110,13 +110,22 @@ fn end_strays(dir: &Path) -> Result<(), Error> {
 
 /// Removes a directory, also where the agent has taken the permissions to do so away.
 fn remove_tree(dir: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            open_up(dir)?;
-            fs::remove_dir_all(dir)
+    let until = Instant::now() + PATIENCE;
+    let mut opened = false;
+    loop {
+        match fs::remove_dir_all(dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !opened => {
+                open_up(dir)?;
+                opened = true;
+            }
+            // A guest whose server died before it could write down who it is still fills the directory. It ends by
+            // itself as soon as it looks at the channel.
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty && Instant::now() < until => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            other => return other,
         }
-        other => other,
     }
 }
 

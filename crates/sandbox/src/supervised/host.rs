@@ -136,7 +136,7 @@ impl Host {
             join: launching.record.group.join_files(),
             // A user namespace counts its own processes; without one, this would count all of the user's.
             max_processes: clones.then_some(u64::from(spec.limits.pids)),
-            max_data: (!self.groups.has(cgroup::Controller::Memory)).then_some(spec.limits.memory),
+            max_data: (!self.groups.has(cgroup::Controller::Memory)).then(|| data_limit(spec)),
             mode,
         };
         launching.run(&self.image, &launch, clones)
@@ -199,6 +199,13 @@ impl Host {
         // A set of ids has no half-done state that a panic could leave.
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Where no control group limits the memory of all processes, each one may have as much, and on top the stacks of all
+/// the threads that it may start: the kernel counts those in full, though hardly any of it is ever touched.
+fn data_limit(spec: &Spec) -> u64 {
+    const STACK: u64 = 8 << 20;
+    spec.limits.memory.saturating_add(u64::from(spec.limits.pids).saturating_mul(STACK))
 }
 
 fn check(spec: &Spec) -> Result<(), Error> {
