@@ -166,20 +166,30 @@ def invoke(data, arn, payload, session=None, **kwargs):
     return json.loads(reply["response"].read()), reply["runtimeSessionId"]
 
 
+def holds(process, data_dir):
+    """Whether a process has anything to do with a data directory: command line, environment, directory, open files."""
+    if data_dir.encode() in (process / "environ").read_bytes() + (process / "cmdline").read_bytes():
+        return True
+    links = [process / "cwd", process / "root", *(process / "fd").iterdir()]
+    for link in links:
+        try:
+            if f"{data_dir}/" in os.readlink(link):
+                return True
+        except OSError:
+            pass  # closed meanwhile
+    return False
+
+
 def sandbox_leftovers(data_dir):
-    """What a server's sandboxes left on this machine: processes, cgroups, directories."""
+    """What a server's sandboxes left on this machine: processes, mounts, directories."""
     data_dir = str(data_dir)
     left = []
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
+    for process in Path("/proc").iterdir():
         try:
-            environ = (entry / "environ").read_bytes()
-            command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            if data_dir.encode() in environ or data_dir in command or f"{data_dir}/" in os.readlink(entry / "cwd"):
-                left.append(f"process {entry.name}: {command}")
-        except (FileNotFoundError, PermissionError, ProcessLookupError):
-            continue
+            if process.name.isdigit() and int(process.name) != os.getpid() and holds(process, data_dir):
+                left.append(f"process {process.name}: {(process / 'cmdline').read_bytes()}")
+        except OSError:
+            pass  # ended meanwhile
     sandboxes = Path(data_dir) / "sandboxes"
     if sandboxes.is_dir():
         left += [f"directory {d}" for d in sandboxes.iterdir() if d.is_dir() and not d.name.startswith(".")]

@@ -182,13 +182,12 @@ impl Running {
         }
 
         let interpreters = config.interpreters.into_iter().map(|(name, path)| (name.to_uppercase(), path)).collect();
-        let managed = tokio::task::spawn_blocking(|| Runtimes::discover(interpreters)).await?;
         let artifacts = Artifacts::new(
             config.runtime.artifacts,
             &config.runtime.s3,
             Arc::new(FileBlobs::open(dir.blobs())?),
             Arc::new(package::Store::open(&dir.packages())?),
-            Arc::new(managed),
+            Arc::new(Runtimes::discover(interpreters)),
             &dir.spool(),
             clock.clone(),
         );

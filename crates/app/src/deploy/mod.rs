@@ -75,7 +75,8 @@ pub(crate) async fn run(args: Args, connection: Connection) -> anyhow::Result<()
         None => default_name(&dir),
     };
     let entry_point = entry_point(&dir, &args.entry_point)?;
-    let interpreters = tokio::task::spawn_blocking(|| Runtimes::discover(BTreeMap::new())).await?;
+    // Asking interpreters blocks, and nothing else goes on here.
+    let interpreters = Runtimes::discover(BTreeMap::new());
     let runtime = match args.runtime {
         Some(runtime) if sandbox::managed::names().any(|known| known == runtime) => runtime,
         Some(runtime) => {

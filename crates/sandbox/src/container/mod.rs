@@ -99,6 +99,7 @@ impl Parts for Layout {
         let root = dir.join(protocol::ROOT);
         fs::create_dir(&root).map_err(|source| Error::Io { what: format!("making {}", root.display()), source })?;
         let mut env = spec.env.clone();
+        crate::managed::place_package(&mut env, protocol::TASK);
         crate::env::default(&mut env, "HOME", Path::new(HOME))?;
         crate::env::default(&mut env, "TMPDIR", Path::new("/tmp"))?;
         let container = protocol::Container {

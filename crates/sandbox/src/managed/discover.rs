@@ -3,7 +3,7 @@
 //! What a path says proves nothing: `python3` may be a shim of a version manager, a link into a virtual environment or
 //! an old version. Each candidate is run once and reports its version, real executable and library directories.
 
-use super::{ALWAYS_SHOWN, Interpreter, KNOWN, Language};
+use super::{ALWAYS_SHOWN, Interpreter, Language};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -49,23 +49,15 @@ struct Answer {
     prefixes: Vec<PathBuf>,
 }
 
-/// Every runtime that this host has, and every configured one with the reason why it does not work.
-pub(super) fn all(overrides: &BTreeMap<String, PathBuf>) -> BTreeMap<&'static str, Result<Interpreter, String>> {
-    let find = |&(name, language, number)| {
-        let found = match overrides.get(name) {
-            Some(path) => Some(configured(language, number, path)),
-            None => search(language, number).map(Ok),
-        };
-        Some((name, found?))
-    };
-    // One thread for each of the six: a shim is a shell script and takes its time.
-    thread::scope(|scope| {
-        let threads: Vec<_> = KNOWN.iter().map(|known| scope.spawn(move || find(known))).collect();
-        threads
-            .into_iter()
-            .filter_map(|thread| thread.join().ok().flatten())
-            .collect()
-    })
+/// A runtime's interpreter: the configured one, with the reason if it does not work, or the first that is found.
+pub(super) fn one(
+    (name, language, number): (&str, Language, u32),
+    overrides: &BTreeMap<String, PathBuf>,
+) -> Option<Result<Interpreter, String>> {
+    match overrides.get(name) {
+        Some(path) => Some(configured(language, number, path)),
+        None => search(language, number).map(Ok),
+    }
 }
 
 /// An interpreter that the operator named, or the directory above its `bin`.

@@ -12,6 +12,8 @@
 use crate::Error;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::thread;
 
 mod discover;
 mod elf;
@@ -41,11 +43,14 @@ const KNOWN: &[(&str, Language, u32)] = &[
     ("NODE_22", Language::Node, 22),
 ];
 
-/// The interpreters of this host.
-#[derive(Debug, Clone)]
+/// The interpreters of this host. Each is looked for when it is first needed, because asking takes time: tens of
+/// milliseconds, seconds where version managers put shell scripts in the way.
+#[derive(Debug, Default)]
 pub struct Runtimes {
-    /// Every runtime that was found or configured, with the reason if a configured one does not work.
-    found: BTreeMap<&'static str, Result<Interpreter, String>>,
+    /// Interpreters that the operator named.
+    overrides: BTreeMap<String, PathBuf>,
+    /// Parallel to [`KNOWN`]: nothing if there is none, the reason if a configured one does not work.
+    found: [OnceLock<Option<Result<Interpreter, String>>>; KNOWN.len()],
 }
 
 /// How to start a package's agent; the parts of a [`crate::Spec`] that depend on the package.
@@ -77,29 +82,32 @@ impl Runtimes {
     /// Looks for the interpreters of this host. `overrides` maps names such as `PYTHON_3_11` to an interpreter or to the
     /// directory above its `bin`; one that does not work is reported when its runtime is used.
     ///
-    /// Blocks while the interpreters are asked for their version: some tens of milliseconds, five seconds if one hangs.
+    /// Looks at nothing yet; the other methods block while interpreters are asked, five seconds if one hangs.
     #[must_use]
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "called once with a part of the configuration"
-    )]
     pub fn discover(overrides: BTreeMap<String, PathBuf>) -> Self {
         Self {
-            found: discover::all(&overrides),
+            overrides,
+            ..Self::default()
         }
     }
 
-    /// The runtimes that work, by name, each with its interpreter.
+    /// The runtimes that work, by name, each with its interpreter. Asks for all at once.
     pub fn available(&self) -> impl Iterator<Item = (&'static str, &Path)> {
-        self.found
-            .iter()
-            .filter_map(|(name, found)| Some((*name, found.as_ref().ok()?.executable.as_path())))
+        thread::scope(|scope| {
+            for index in 0..KNOWN.len() {
+                scope.spawn(move || self.at(index));
+            }
+        });
+        KNOWN.iter().enumerate().filter_map(|(index, (name, ..))| {
+            let interpreter = self.at(index).as_ref()?.as_ref().ok()?;
+            Some((*name, interpreter.executable.as_path()))
+        })
     }
 
     /// The interpreter of a runtime, if it works.
     #[must_use]
     pub fn interpreter(&self, runtime: &str) -> Option<&Path> {
-        Some(&self.found.get(runtime)?.as_ref().ok()?.executable)
+        Some(&self.found(runtime)?.as_ref().ok()?.executable)
     }
 
     /// How to run a package: finds its entry point and what that needs.
@@ -146,7 +154,7 @@ impl Runtimes {
     }
 
     fn get(&self, runtime: &str) -> Result<&Interpreter, Error> {
-        match self.found.get(runtime) {
+        match self.found(runtime) {
             Some(Ok(interpreter)) => Ok(interpreter),
             Some(Err(reason)) => Err(Error::Host(format!(
                 "{runtime} is not available on this host: {reason}; {}",
@@ -157,6 +165,15 @@ impl Runtimes {
                 self.which()
             ))),
         }
+    }
+
+    fn found(&self, runtime: &str) -> Option<&Result<Interpreter, String>> {
+        let index = KNOWN.iter().position(|(name, ..)| *name == runtime)?;
+        self.at(index).as_ref()
+    }
+
+    fn at(&self, index: usize) -> &Option<Result<Interpreter, String>> {
+        self.found[index].get_or_init(|| discover::one(KNOWN[index], &self.overrides))
     }
 
     /// What there is, as part of a sentence.

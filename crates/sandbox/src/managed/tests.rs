@@ -16,14 +16,17 @@ fn host() -> Runtimes {
         directories: vec!["/opt/node".into()],
     };
     let broken = Err("the configured interpreter /x is of version 3.8".to_owned());
-    Runtimes {
-        found: [
-            ("PYTHON_3_11", Ok(python)),
-            ("NODE_22", Ok(node)),
-            ("PYTHON_3_12", broken),
-        ]
-        .into(),
+    let runtimes = Runtimes::default();
+    for (index, (name, ..)) in KNOWN.iter().enumerate() {
+        let found = match *name {
+            "PYTHON_3_11" => Some(Ok(python.clone())),
+            "NODE_22" => Some(Ok(node.clone())),
+            "PYTHON_3_12" => Some(broken.clone()),
+            _ => None,
+        };
+        runtimes.found[index].set(found).unwrap();
     }
+    runtimes
 }
 
 fn package(files: &[(&str, &[u8], u32)]) -> tempfile::TempDir {

@@ -112,6 +112,8 @@ impl Parts for Layout {
         copy::tree(&spec.package, &workdir)
             .map_err(|source| Error::Io { what: format!("copying the package {}", spec.package.display()), source })?;
         let mut env = spec.env.clone();
+        let shown_at = workdir.to_str().ok_or_else(|| Error::Host(format!("{} is not UTF-8", workdir.display())))?;
+        crate::managed::place_package(&mut env, shown_at);
         crate::env::default(&mut env, "HOME", &home)?;
         crate::env::default(&mut env, "TMPDIR", &temporary)?;
         crate::env::set(&mut env, "PORT", record.real_port.to_string());
