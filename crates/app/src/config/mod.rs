@@ -7,6 +7,8 @@
 //! Invariant: an unknown key is an error, so that a typing mistake never silently leaves a default in force.
 
 mod layers;
+#[cfg(test)]
+mod reference;
 
 use domain::id::{AccountId, Region};
 use serde::Deserialize;
