@@ -32,13 +32,13 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// Takes bytes as they came. At most [`MAX`] and a header's worth should be held before [`Decoder::next`] is asked.
+    /// Takes bytes as they came. At most [`MAX`] and a header's worth should be held before [`Decoder::take`] is asked.
     pub fn push(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
     }
 
     /// The next whole frame, `None` if more bytes are needed. After an error the stream is of no more use.
-    pub fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, Error> {
+    pub fn take<T: DeserializeOwned>(&mut self) -> Result<Option<T>, Error> {
         let Some((header, rest)) = self.bytes.split_first_chunk::<4>() else {
             return Ok(None);
         };
@@ -115,7 +115,7 @@ mod tests {
             let mut found: Vec<String> = Vec::new();
             for part in [&bytes[..cut], &bytes[cut..]] {
                 decoder.push(part);
-                while let Some(text) = decoder.next().unwrap() {
+                while let Some(text) = decoder.take().unwrap() {
                     found.push(text);
                 }
             }
@@ -128,7 +128,7 @@ mod tests {
     fn a_length_above_the_limit_is_refused_before_the_body_comes() {
         let mut decoder = Decoder::default();
         decoder.push(&u32::MAX.to_be_bytes());
-        assert!(matches!(decoder.next::<String>(), Err(Error::TooLong(_))));
+        assert!(matches!(decoder.take::<String>(), Err(Error::TooLong(_))));
         assert!(matches!(encode(&"x".repeat(MAX)), Err(Error::TooLong(_))));
     }
 
@@ -140,5 +140,17 @@ mod tests {
             assert!(read::<u32>(&mut &bytes[..cut]).is_err(), "cut at {cut}");
         }
         assert_eq!(read::<u32>(&mut &bytes[..]).unwrap(), Some(1));
+    }
+
+    proptest::proptest! {
+        /// Whatever comes, in whatever pieces: an answer or an error, and never more held than was given.
+        #[test]
+        fn hostile_bytes_never_panic(pieces: Vec<Vec<u8>>) {
+            let mut decoder = Decoder::default();
+            for piece in pieces {
+                decoder.push(&piece);
+                while let Ok(Some(_)) = decoder.take::<crate::protocol::Request>() {}
+            }
+        }
     }
 }

@@ -48,8 +48,10 @@ where
     F: Future<Output = Result<(Arc<dyn Sandbox>, Standing), Error>>,
 {
     let package = state_dir.join(".trial");
-    std::fs::create_dir_all(&package)
-        .map_err(|source| Error::Io { what: format!("making {}", package.display()), source })?;
+    std::fs::create_dir_all(&package).map_err(|source| Error::Io {
+        what: format!("making {}", package.display()),
+        source,
+    })?;
     let spec = Spec {
         id: SandboxId::generate(),
         labels: BTreeMap::new(),
@@ -58,14 +60,24 @@ where
         command: vec!["true".into()],
         env: Vec::new(),
         port: 8080,
-        limits: Limits { memory: 64 << 20, pids: 16, cpu_millis: 1000, scratch: 1 << 20, log: 64 << 10 },
+        limits: Limits {
+            memory: 64 << 20,
+            pids: 16,
+            cpu_millis: 1000,
+            scratch: 1 << 20,
+            log: 64 << 10,
+        },
     };
     let (sandbox, standing) = start(spec).await?;
     let mut state = sandbox.state();
-    let ended = tokio::time::timeout(PATIENCE, state.wait_for(|state| matches!(state, State::Exited(_)))).await.is_ok();
+    let ended = tokio::time::timeout(PATIENCE, state.wait_for(|state| matches!(state, State::Exited(_))))
+        .await
+        .is_ok();
     let exit = sandbox.stop(Duration::ZERO).await?;
     if !ended || exit.code != Some(0) {
-        return Err(Error::Host(format!("the trial program `true` did not end well: {exit:?}")));
+        return Err(Error::Host(format!(
+            "the trial program `true` did not end well: {exit:?}"
+        )));
     }
     Ok(standing)
 }

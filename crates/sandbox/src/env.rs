@@ -5,7 +5,10 @@ use std::path::Path;
 
 /// The value of a name.
 pub(crate) fn get<'a>(env: &'a [(String, String)], name: &str) -> Option<&'a str> {
-    env.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    env.iter()
+        .rev()
+        .find(|(key, _)| key == name)
+        .map(|(_, value)| value.as_str())
 }
 
 /// Sets a name, whatever it was.
@@ -17,7 +20,9 @@ pub(crate) fn set(env: &mut Vec<(String, String)>, name: &str, value: String) {
 /// Sets a name to a path if it is not set.
 pub(crate) fn default(env: &mut Vec<(String, String)>, name: &str, value: &Path) -> Result<(), Error> {
     if get(env, name).is_none() {
-        let text = value.to_str().ok_or_else(|| Error::Host(format!("{} is not UTF-8", value.display())))?;
+        let text = value
+            .to_str()
+            .ok_or_else(|| Error::Host(format!("{} is not UTF-8", value.display())))?;
         env.push((name.to_owned(), text.to_owned()));
     }
     Ok(())

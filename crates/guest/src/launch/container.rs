@@ -97,7 +97,7 @@ fn prepare(launch: &Launch, container: &Container) -> Result<(walls::Host, Files
     let files = Files::open(launch)?;
     if container.ids == Ids::Own {
         let (uid, gid) = (geteuid(), getegid());
-        unshare(CloneFlags::CLONE_NEWUSER).map_err(|error| no_user_namespace(error))?;
+        unshare(CloneFlags::CLONE_NEWUSER).map_err(no_user_namespace)?;
         fs::write("/proc/self/setgroups", "deny").on_wall("user namespace")?;
         fs::write("/proc/self/uid_map", format!("{AGENT_ID} {uid} 1")).on_wall("user namespace")?;
         fs::write("/proc/self/gid_map", format!("{AGENT_ID} {gid} 1")).on_wall("user namespace")?;

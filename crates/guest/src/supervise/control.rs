@@ -122,7 +122,7 @@ impl Connection {
         }
         decoder.push(bytes);
         if !*greeted {
-            match decoder.next::<Hello>() {
+            match decoder.take::<Hello>() {
                 Ok(Some(hello)) if hello.version == VERSION => *greeted = true,
                 Ok(Some(hello)) => {
                     let text = format!(
@@ -139,7 +139,7 @@ impl Connection {
                 Err(_) => return Step::Close,
             }
         }
-        match decoder.next::<Request>() {
+        match decoder.take::<Request>() {
             Ok(Some(request)) => {
                 self.phase = match request {
                     Request::Watch => Phase::Watching,

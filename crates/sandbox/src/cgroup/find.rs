@@ -48,7 +48,9 @@ impl Tree {
             }
             match place.usable(key, &wanted) {
                 Ok(hierarchy) => tree.hierarchies.push(hierarchy),
-                Err(reason) => tree.warnings.push(format!("control groups at {}: {reason}", place.mount.display())),
+                Err(reason) => tree
+                    .warnings
+                    .push(format!("control groups at {}: {reason}", place.mount.display())),
             }
         }
         tree
@@ -61,7 +63,12 @@ impl Tree {
             (Controller::Pids, "process limit"),
             (Controller::Cpu, "CPU limit"),
         ];
-        let version = |controller| self.hierarchies.iter().find(|h| h.controllers.contains(&controller)).map(|h| h.version);
+        let version = |controller| {
+            self.hierarchies
+                .iter()
+                .find(|h| h.controllers.contains(&controller))
+                .map(|h| h.version)
+        };
         limits
             .into_iter()
             .filter_map(|(controller, name)| match version(controller)? {
@@ -94,13 +101,19 @@ impl Tree {
 
     /// Whether a controller can be used.
     pub(crate) fn has(&self, controller: Controller) -> bool {
-        self.hierarchies.iter().any(|hierarchy| hierarchy.controllers.contains(&controller))
+        self.hierarchies
+            .iter()
+            .any(|hierarchy| hierarchy.controllers.contains(&controller))
     }
 
     /// The directories that a sandbox's group will have; nothing is made yet.
     pub(crate) fn plan(&self, id: &SandboxId) -> Group {
         let places = self.hierarchies.iter();
-        Group::new(places.map(|place| (place.version, place.controllers.clone(), place.base.join(id.as_str()))).collect())
+        Group::new(
+            places
+                .map(|place| (place.version, place.controllers.clone(), place.base.join(id.as_str())))
+                .collect(),
+        )
     }
 
     /// Makes a planned group and writes its limits.
@@ -128,9 +141,14 @@ impl Mounted {
         if self.version == Version::V2 {
             enable(above, wanted).map_err(|error| format!("enabling controllers in {}: {error}", above.display()))?;
         }
-        let hierarchy =
-            Hierarchy { version: self.version, controllers: wanted.to_vec(), base: above.join(name) };
-        hierarchy.prepare().map_err(|error| format!("making {}: {error}", hierarchy.base.display()))?;
+        let hierarchy = Hierarchy {
+            version: self.version,
+            controllers: wanted.to_vec(),
+            base: above.join(name),
+        };
+        hierarchy
+            .prepare()
+            .map_err(|error| format!("making {}: {error}", hierarchy.base.display()))?;
         let writable = hierarchy.base.join("cgroup.procs");
         let check = nix::unistd::access(&writable, nix::unistd::AccessFlags::W_OK);
         // Left empty, it goes away with the last sandbox; a probe leaves nothing behind.
@@ -159,15 +177,20 @@ fn enable(dir: &Path, wanted: &[Controller]) -> io::Result<()> {
     if enabled(dir, wanted) {
         return Ok(());
     }
-    let text: Vec<String> =
-        wanted.iter().filter(|c| **c != Controller::Cpuacct).map(|c| format!("+{}", c.name())).collect();
+    let text: Vec<String> = wanted
+        .iter()
+        .filter(|c| **c != Controller::Cpuacct)
+        .map(|c| format!("+{}", c.name()))
+        .collect();
     match fs::write(dir.join("cgroup.subtree_control"), text.join(" ")) {
         Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
             // We sit in it. If we are alone, we move one level down and try again.
             let me = std::process::id().to_string();
             let there = fs::read_to_string(dir.join("cgroup.procs"))?;
             if there.lines().any(|pid| pid != me) {
-                return Err(io::Error::other("other processes than the server are in this control group"));
+                return Err(io::Error::other(
+                    "other processes than the server are in this control group",
+                ));
             }
             let leaf = dir.join("eyot-server");
             fs::create_dir_all(&leaf)?;
@@ -181,14 +204,18 @@ fn enable(dir: &Path, wanted: &[Controller]) -> io::Result<()> {
 fn enabled(dir: &Path, wanted: &[Controller]) -> bool {
     let text = fs::read_to_string(dir.join("cgroup.subtree_control")).unwrap_or_default();
     let has = |name: &str| text.split_ascii_whitespace().any(|word| word == name);
-    wanted.iter().all(|controller| *controller == Controller::Cpuacct || has(controller.name()))
+    wanted
+        .iter()
+        .all(|controller| *controller == Controller::Cpuacct || has(controller.name()))
 }
 
 /// What a v2 group can give to groups below it.
 fn offered(dir: &Path) -> Vec<Controller> {
     let text = fs::read_to_string(dir.join("cgroup.controllers")).unwrap_or_default();
-    let mut found: Vec<_> =
-        Controller::ALL.into_iter().filter(|c| text.split_ascii_whitespace().any(|word| word == c.name())).collect();
+    let mut found: Vec<_> = Controller::ALL
+        .into_iter()
+        .filter(|c| text.split_ascii_whitespace().any(|word| word == c.name()))
+        .collect();
     if found.contains(&Controller::Cpu) {
         found.push(Controller::Cpuacct);
     }
@@ -199,15 +226,22 @@ fn offered(dir: &Path) -> Vec<Controller> {
 fn parse(mountinfo: &str, own: &str) -> Vec<Mounted> {
     let mut found = Vec::new();
     for line in mountinfo.lines() {
-        let Some((left, right)) = line.split_once(" - ") else { continue };
+        let Some((left, right)) = line.split_once(" - ") else {
+            continue;
+        };
         let left: Vec<&str> = left.split(' ').collect();
         let right: Vec<&str> = right.split(' ').collect();
-        let (Some(root), Some(mount), Some(kind)) = (left.get(3), left.get(4), right.first()) else { continue };
+        let (Some(root), Some(mount), Some(kind)) = (left.get(3), left.get(4), right.first()) else {
+            continue;
+        };
         let options = right.get(2).copied().unwrap_or_default();
         let (version, controllers) = match *kind {
             "cgroup" => {
                 let named = |c: &Controller| options.split(',').any(|option| option == c.name());
-                (Version::V1, Controller::ALL.into_iter().filter(named).collect::<Vec<_>>())
+                (
+                    Version::V1,
+                    Controller::ALL.into_iter().filter(named).collect::<Vec<_>>(),
+                )
             }
             "cgroup2" => (Version::V2, Vec::new()),
             _ => continue,
@@ -219,15 +253,24 @@ fn parse(mountinfo: &str, own: &str) -> Vec<Mounted> {
             let mut parts = line.splitn(3, ':').skip(1);
             let (names, path) = (parts.next()?, parts.next()?);
             let mine = match version {
-                Version::V1 => controllers.iter().all(|c| names.split(',').any(|name| name == c.name())),
+                Version::V1 => controllers
+                    .iter()
+                    .all(|c| names.split(',').any(|name| name == c.name())),
                 Version::V2 => names.is_empty(),
             };
             mine.then_some(path)
         });
         // A container's mount shows only the part of the hierarchy from `root` on.
-        let below = path.and_then(|path| Path::new(path).strip_prefix(root).ok()).unwrap_or(Path::new(""));
+        let below = path
+            .and_then(|path| Path::new(path).strip_prefix(root).ok())
+            .unwrap_or(Path::new(""));
         let mount = PathBuf::from(unescape(mount));
-        found.push(Mounted { version, controllers, own: mount.join(below), mount });
+        found.push(Mounted {
+            version,
+            controllers,
+            own: mount.join(below),
+            mount,
+        });
     }
     found.sort_by_key(|place| place.version == Version::V2);
     found
@@ -263,7 +306,12 @@ mod tests {
         check(
             "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n",
             "0::/user.slice/user-1000.slice/x.scope\n",
-            &[(V2, &[], "/sys/fs/cgroup", "/sys/fs/cgroup/user.slice/user-1000.slice/x.scope")],
+            &[(
+                V2,
+                &[],
+                "/sys/fs/cgroup",
+                "/sys/fs/cgroup/user.slice/user-1000.slice/x.scope",
+            )],
         );
         // both, v1 controllers mounted together
         check(
@@ -273,7 +321,12 @@ mod tests {
              36 31 0:33 / /sys/fs/cgroup/devices rw - cgroup cgroup rw,devices\n",
             "4:memory:/a/b\n3:cpu,cpuacct:/\n0::/\n",
             &[
-                (V1, &[Cpu, Cpuacct], "/sys/fs/cgroup/cpu,cpuacct", "/sys/fs/cgroup/cpu,cpuacct/"),
+                (
+                    V1,
+                    &[Cpu, Cpuacct],
+                    "/sys/fs/cgroup/cpu,cpuacct",
+                    "/sys/fs/cgroup/cpu,cpuacct/",
+                ),
                 (V1, &[Memory], "/sys/fs/cgroup/memory", "/sys/fs/cgroup/memory/a/b"),
                 (V2, &[], "/sys/fs/cgroup/unified", "/sys/fs/cgroup/unified/"),
             ],

@@ -40,17 +40,24 @@ struct Setting {
 
 impl Group {
     pub(super) fn new(places: Vec<(Version, Vec<Controller>, PathBuf)>) -> Self {
-        Self { places: places.into_iter().map(|(version, controllers, dir)| Place { version, controllers, dir }).collect() }
-    }
-
-    /// Whether there is none.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.places.is_empty()
+        Self {
+            places: places
+                .into_iter()
+                .map(|(version, controllers, dir)| Place {
+                    version,
+                    controllers,
+                    dir,
+                })
+                .collect(),
+        }
     }
 
     pub(super) fn create(&self, limits: &Limits) -> Result<(), Error> {
         for place in &self.places {
-            let failed = |path: &Path, source| Error::Io { what: format!("setting up {}", path.display()), source };
+            let failed = |path: &Path, source| Error::Io {
+                what: format!("setting up {}", path.display()),
+                source,
+            };
             fs::create_dir(&place.dir).map_err(|source| failed(&place.dir, source))?;
             for setting in place.settings(limits) {
                 match fs::write(&setting.path, &setting.value) {
@@ -77,7 +84,10 @@ impl Group {
 
     /// Reads back that a process is inside and that the limits are what was asked for.
     pub(crate) fn verify(&self, pid: i32, limits: &Limits) -> Result<(), Error> {
-        let wall = |wall: &str, detail: String| Error::Wall { wall: wall.to_owned(), detail };
+        let wall = |wall: &str, detail: String| Error::Wall {
+            wall: wall.to_owned(),
+            detail,
+        };
         for place in &self.places {
             let path = place.dir.join("cgroup.procs");
             let members = fs::read_to_string(&path).map_err(|e| wall("cgroup", format!("{}: {e}", path.display())))?;
@@ -91,7 +101,12 @@ impl Group {
                     Err(error) => return Err(wall("cgroup limit", format!("{}: {error}", setting.path.display()))),
                 };
                 if found.trim() != setting.value {
-                    let text = format!("{} says {}, not {}", setting.path.display(), found.trim(), setting.value);
+                    let text = format!(
+                        "{} says {}, not {}",
+                        setting.path.display(),
+                        found.trim(),
+                        setting.value
+                    );
                     return Err(wall("cgroup limit", text));
                 }
             }
@@ -113,7 +128,11 @@ impl Group {
                 if place.version == Version::V2 && fs::write(place.dir.join("cgroup.kill"), "1").is_ok() {
                     continue;
                 }
-                for pid in members.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid > 0) {
+                for pid in members
+                    .lines()
+                    .filter_map(|line| line.parse().ok())
+                    .filter(|pid| *pid > 0)
+                {
                     // Gone already, or killed through another hierarchy.
                     let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
                 }
@@ -138,7 +157,10 @@ impl Group {
                         std::thread::sleep(Duration::from_micros(500));
                     }
                     Err(source) => {
-                        return Err(Error::Io { what: format!("removing {}", place.dir.display()), source });
+                        return Err(Error::Io {
+                            what: format!("removing {}", place.dir.display()),
+                            source,
+                        });
                     }
                 }
             }
@@ -152,27 +174,34 @@ impl Group {
 
     /// Whether the kernel has killed a process for the memory limit.
     pub(crate) fn out_of_memory(&self) -> bool {
-        self.read(Controller::Memory, "memory.oom_control", "memory.events").is_some_and(|text| {
-            text.lines().any(|line| {
-                line.strip_prefix("oom_kill ").is_some_and(|count| count.trim().parse::<u64>().is_ok_and(|n| n > 0))
+        self.read(Controller::Memory, "memory.oom_control", "memory.events")
+            .is_some_and(|text| {
+                text.lines().any(|line| {
+                    line.strip_prefix("oom_kill ")
+                        .is_some_and(|count| count.trim().parse::<u64>().is_ok_and(|n| n > 0))
+                })
             })
-        })
     }
 
     /// What all processes use, as far as the controllers say.
     pub(crate) fn usage(&self) -> (Option<Duration>, Option<u64>) {
         let memory = self.read(Controller::Memory, "memory.usage_in_bytes", "memory.current");
-        let cpu = self.read(Controller::Cpuacct, "cpuacct.usage", "cpu.stat").and_then(|text| {
-            match text.lines().find_map(|line| line.strip_prefix("usage_usec ")) {
-                Some(microseconds) => microseconds.trim().parse().ok().map(Duration::from_micros),
-                None => text.trim().parse().ok().map(Duration::from_nanos),
-            }
-        });
+        let cpu = self
+            .read(Controller::Cpuacct, "cpuacct.usage", "cpu.stat")
+            .and_then(
+                |text| match text.lines().find_map(|line| line.strip_prefix("usage_usec ")) {
+                    Some(microseconds) => microseconds.trim().parse().ok().map(Duration::from_micros),
+                    None => text.trim().parse().ok().map(Duration::from_nanos),
+                },
+            );
         (cpu, memory.and_then(|text| text.trim().parse().ok()))
     }
 
     fn read(&self, controller: Controller, v1: &str, v2: &str) -> Option<String> {
-        let place = self.places.iter().find(|place| place.controllers.contains(&controller))?;
+        let place = self
+            .places
+            .iter()
+            .find(|place| place.controllers.contains(&controller))?;
         let file = if place.version == Version::V1 { v1 } else { v2 };
         fs::read_to_string(place.dir.join(file)).ok()
     }
@@ -187,7 +216,11 @@ impl Place {
         let quota = (u64::from(limits.cpu_millis) * CPU_PERIOD_US / 1000).max(LEAST_QUOTA_US);
         let mut settings = Vec::new();
         let mut set = |file: &str, value: String, optional| {
-            settings.push(Setting { path: self.dir.join(file), value, optional });
+            settings.push(Setting {
+                path: self.dir.join(file),
+                value,
+                optional,
+            });
         };
         for controller in &self.controllers {
             match (controller, self.version) {
@@ -215,7 +248,10 @@ impl Place {
 impl From<(Option<Duration>, Option<u64>, guest::protocol::Usage)> for Usage {
     /// The group's word where it has one, else the sum over the processes.
     fn from((cpu, memory, summed): (Option<Duration>, Option<u64>, guest::protocol::Usage)) -> Self {
-        Self { cpu: cpu.unwrap_or(summed.cpu), memory: memory.unwrap_or(summed.memory) }
+        Self {
+            cpu: cpu.unwrap_or(summed.cpu),
+            memory: memory.unwrap_or(summed.memory),
+        }
     }
 }
 
@@ -225,14 +261,32 @@ mod tests {
 
     #[test]
     fn limits_in_the_words_of_each_version() {
-        let limits = Limits { memory: 10_000_000, pids: 64, cpu_millis: 1500, scratch: 0, log: 0 };
+        let limits = Limits {
+            memory: 10_000_000,
+            pids: 64,
+            cpu_millis: 1500,
+            scratch: 0,
+            log: 0,
+        };
         let check = |version, controllers: &[Controller], wanted: &[(&str, &str)]| {
-            let place = Place { version, controllers: controllers.to_vec(), dir: "/g".into() };
+            let place = Place {
+                version,
+                controllers: controllers.to_vec(),
+                dir: "/g".into(),
+            };
             let found = place.settings(&limits);
-            let found: Vec<_> = found.iter().map(|s| (s.path.to_str().unwrap(), s.value.as_str())).collect();
+            let found: Vec<_> = found
+                .iter()
+                .map(|s| (s.path.to_str().unwrap(), s.value.as_str()))
+                .collect();
             assert_eq!(found, wanted);
         };
-        let all = [Controller::Memory, Controller::Pids, Controller::Cpu, Controller::Cpuacct];
+        let all = [
+            Controller::Memory,
+            Controller::Pids,
+            Controller::Cpu,
+            Controller::Cpuacct,
+        ];
         check(
             Version::V2,
             &all,
@@ -260,11 +314,23 @@ mod tests {
     fn an_oom_kill_is_seen_in_either_form() {
         let dir = tempfile::tempdir().unwrap();
         let place = |version| Group {
-            places: vec![Place { version, controllers: vec![Controller::Memory], dir: dir.path().into() }],
+            places: vec![Place {
+                version,
+                controllers: vec![Controller::Memory],
+                dir: dir.path().into(),
+            }],
         };
         assert!(!place(Version::V1).out_of_memory());
-        fs::write(dir.path().join("memory.oom_control"), "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n").unwrap();
-        fs::write(dir.path().join("memory.events"), "low 0\nhigh 0\nmax 5\noom 0\noom_kill 0\n").unwrap();
+        fs::write(
+            dir.path().join("memory.oom_control"),
+            "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n",
+        )
+        .unwrap();
+        fs::write(
+            dir.path().join("memory.events"),
+            "low 0\nhigh 0\nmax 5\noom 0\noom_kill 0\n",
+        )
+        .unwrap();
         assert!(place(Version::V1).out_of_memory());
         assert!(!place(Version::V2).out_of_memory());
     }

@@ -39,9 +39,11 @@ impl Container {
     /// A driver on a state directory, which it makes if need be. Whether the host can run it is for [`Driver::probe`] to say.
     pub fn new(config: Config) -> Result<Self, Error> {
         let host = Host::new(Kind::Container, config)?;
-        let ids =
-            crate::sys::is_root().then(|| Arc::new(Slots::new(host.state_dir(), "ids", RANGES, host.seed())));
-        Ok(Self { host: Arc::new(host), ids })
+        let ids = crate::sys::is_root().then(|| Arc::new(Slots::new(host.state_dir(), "ids", RANGES, host.seed())));
+        Ok(Self {
+            host: Arc::new(host),
+            ids,
+        })
     }
 
     async fn launch(&self, spec: Spec) -> Result<(Arc<dyn Sandbox>, Standing), Error> {
@@ -56,8 +58,10 @@ impl Driver for Container {
     }
 
     async fn probe(&self) -> Result<Probe, Error> {
-        let Standing { mut walls, mut warnings } =
-            crate::detect::trial(self.host.state_dir(), |spec| self.launch(spec)).await?;
+        let Standing {
+            mut walls,
+            mut warnings,
+        } = crate::detect::trial(self.host.state_dir(), |spec| self.launch(spec)).await?;
         walls.extend(self.host.groups().walls());
         warnings.extend(self.host.groups().warnings());
         Ok(Probe { walls, warnings })
@@ -97,7 +101,10 @@ impl Parts for Layout {
 
     fn prepare(&self, spec: &Spec, record: &Record, dir: &Path) -> Result<(Mode, Vec<(String, String)>), Error> {
         let root = dir.join(protocol::ROOT);
-        fs::create_dir(&root).map_err(|source| Error::Io { what: format!("making {}", root.display()), source })?;
+        fs::create_dir(&root).map_err(|source| Error::Io {
+            what: format!("making {}", root.display()),
+            source,
+        })?;
         let mut env = spec.env.clone();
         crate::managed::place_package(&mut env, protocol::TASK);
         crate::env::default(&mut env, "HOME", Path::new(HOME))?;

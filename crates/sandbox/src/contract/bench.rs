@@ -123,7 +123,11 @@ impl Bench {
         let place = root.to_str().unwrap();
         let list = |dir: PathBuf| fs::read_dir(dir).into_iter().flatten().flatten();
         let hidden = |name: &std::ffi::OsStr| matches!(name.to_str(), Some(".slots" | ".trial"));
-        left.extend(list(root.join("state")).filter(|e| !hidden(&e.file_name())).map(|e| format!("{:?}", e.path())));
+        left.extend(
+            list(root.join("state"))
+                .filter(|e| !hidden(&e.file_name()))
+                .map(|e| format!("{:?}", e.path())),
+        );
         left.extend(list(root.join("state/.slots")).map(|e| format!("{:?}", e.path())));
         for process in list(PathBuf::from("/proc")) {
             let path = process.path();
@@ -134,22 +138,42 @@ impl Bench {
             let read = |name: &str| fs::read(path.join(name)).unwrap_or_default();
             let text = |name: &str| String::from_utf8_lossy(&read(name)).into_owned();
             let files = list(path.join("fd")).filter_map(|e| fs::read_link(e.path()).ok());
-            let in_use = files.chain(fs::read_link(path.join("cwd"))).any(|file| file.starts_with(&root));
+            let in_use = files
+                .chain(fs::read_link(path.join("cwd")))
+                .any(|file| file.starts_with(&root));
             if in_use || text("mountinfo").contains(place) || text("environ").contains(place) {
-                left.push(format!("process {}: {}", path.display(), text("cmdline").replace('\0', " ")));
+                left.push(format!(
+                    "process {}: {}",
+                    path.display(),
+                    text("cmdline").replace('\0', " ")
+                ));
             }
         }
         if fs::read_to_string("/proc/self/mountinfo").unwrap().contains(place) {
             left.push("a mount in the host's namespace".into());
         }
         let key = crate::supervised::key(&root.join("state"));
-        left.extend(find_groups(&format!("eyot-{key}")).into_iter().map(|path| path.display().to_string()));
+        left.extend(
+            find_groups(&format!("eyot-{key}"))
+                .into_iter()
+                .map(|path| path.display().to_string()),
+        );
         left
     }
 }
 
+/// A test that fails leaves nothing on the machine either.
+impl Drop for Bench {
+    fn drop(&mut self) {
+        crate::supervised::Host::erase_all(&self.state_dir());
+    }
+}
+
 pub(super) fn driver(which: Which, state_dir: &Path) -> Result<Arc<dyn Driver>, Error> {
-    let config = Config { state_dir: state_dir.to_owned(), clock: Clock::system() };
+    let config = Config {
+        state_dir: state_dir.to_owned(),
+        clock: Clock::system(),
+    };
     Ok(match which {
         Which::Process => Arc::new(Process::new(config)?),
         Which::Container => Arc::new(Container::new(config)?),
@@ -165,7 +189,13 @@ pub(super) fn spec(package: &Path, command: &[&str]) -> Spec {
         command: command.iter().map(|&word| word.to_owned()).collect(),
         env: vec![("PATH".to_owned(), "/usr/bin:/bin".to_owned())],
         port: PORT,
-        limits: Limits { memory: 256 << 20, pids: 64, cpu_millis: 2000, scratch: 64 << 20, log: 64 << 10 },
+        limits: Limits {
+            memory: 256 << 20,
+            pids: 64,
+            cpu_millis: 2000,
+            scratch: 64 << 20,
+            log: 64 << 10,
+        },
     }
 }
 
@@ -192,14 +222,25 @@ fn find_groups(name: &str) -> Vec<PathBuf> {
 pub(super) fn python() -> &'static Python {
     static PYTHON: OnceLock<Python> = OnceLock::new();
     PYTHON.get_or_init(|| {
-        let name = if crate::sys::is_root() { "python3" } else { "/usr/bin/python3" };
+        let name = if crate::sys::is_root() {
+            "python3"
+        } else {
+            "/usr/bin/python3"
+        };
         let code = "import sys; print(sys.executable); print(sys.base_prefix)";
-        let output = Command::new(name).args(["-c", code]).output().expect("the suite needs python3");
+        let output = Command::new(name)
+            .args(["-c", code])
+            .output()
+            .expect("the suite needs python3");
         let text = String::from_utf8(output.stdout).unwrap();
         let mut lines = text.lines();
         let program = lines.next().expect("python3 did not say where it is").to_owned();
         let prefix = PathBuf::from(lines.next().unwrap());
-        let read_only = if prefix.starts_with("/usr") { Vec::new() } else { vec![prefix] };
+        let read_only = if prefix.starts_with("/usr") {
+            Vec::new()
+        } else {
+            vec![prefix]
+        };
         Python { program, read_only }
     })
 }
@@ -208,7 +249,11 @@ pub(super) fn python() -> &'static Python {
 pub(super) async fn listening(sandbox: &dyn Sandbox) {
     let mut state = sandbox.state();
     let wait = state.wait_for(|state| *state != State::Started);
-    let now = tokio::time::timeout(PATIENCE, wait).await.expect("it never listened").unwrap().clone();
+    let now = tokio::time::timeout(PATIENCE, wait)
+        .await
+        .expect("it never listened")
+        .unwrap()
+        .clone();
     if now != State::Listening {
         panic!("{now:?}: {}", sandbox.log_tail(4096).await.unwrap_or_default());
     }
@@ -218,7 +263,11 @@ pub(super) async fn listening(sandbox: &dyn Sandbox) {
 pub(super) async fn exited(sandbox: &dyn Sandbox) -> Exit {
     let mut state = sandbox.state();
     let wait = state.wait_for(|state| matches!(state, State::Exited(_)));
-    match &*tokio::time::timeout(PATIENCE, wait).await.expect("it never ended").unwrap() {
+    match &*tokio::time::timeout(PATIENCE, wait)
+        .await
+        .expect("it never ended")
+        .unwrap()
+    {
         State::Exited(exit) => exit.clone(),
         other => panic!("{other:?}"),
     }
@@ -232,7 +281,10 @@ pub(super) async fn run(sandbox: &dyn Sandbox, code: &str) -> Result<Value, Stri
     stream.write_all(&line).await.unwrap();
     let mut answer = String::new();
     let mut reader = BufReader::new(stream);
-    tokio::time::timeout(PATIENCE, reader.read_line(&mut answer)).await.expect("no answer").unwrap();
+    tokio::time::timeout(PATIENCE, reader.read_line(&mut answer))
+        .await
+        .expect("no answer")
+        .unwrap();
     let mut answer: Value = serde_json::from_str(&answer).unwrap_or_else(|e| panic!("{e}: '{answer}'"));
     match answer.get("error") {
         Some(error) => Err(error.as_str().unwrap().to_owned()),

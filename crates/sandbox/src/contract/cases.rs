@@ -10,20 +10,33 @@ use tokio::io::AsyncWriteExt;
 const NO_GRACE: Duration = Duration::ZERO;
 
 fn code(code: i32) -> Exit {
-    Exit { code: Some(code), signal: None, out_of_memory: false }
+    Exit {
+        code: Some(code),
+        signal: None,
+        out_of_memory: false,
+    }
 }
 
 fn killed(signal: i32) -> Exit {
-    Exit { code: None, signal: Some(signal), out_of_memory: false }
+    Exit {
+        code: None,
+        signal: Some(signal),
+        out_of_memory: false,
+    }
 }
 
 pub(super) async fn listens_and_answers(bench: &Bench) {
     let sandbox = bench.listening(bench.agent()).await;
     assert_eq!(run(&*sandbox, "r = 6 * 7").await.unwrap(), 42);
     assert_eq!(sandbox.labels().get("session").map(String::as_str), Some("s1"));
-    run(&*sandbox, "x = bytearray(30 << 20); r = sum(range(3_000_000))").await.unwrap();
+    run(&*sandbox, "x = bytearray(30 << 20); r = sum(range(3_000_000))")
+        .await
+        .unwrap();
     let usage = sandbox.usage().await.unwrap();
-    assert!(usage.cpu > Duration::from_millis(5) && usage.memory > 1 << 20, "{usage:?}");
+    assert!(
+        usage.cpu > Duration::from_millis(5) && usage.memory > 1 << 20,
+        "{usage:?}"
+    );
     sandbox.stop(Duration::from_secs(5)).await.unwrap();
     assert!(matches!(sandbox.dial(PORT).await, Err(Error::Gone)));
 }
@@ -50,7 +63,11 @@ while True: threading.Thread(target=serve, args=(s.accept()[0],), daemon=True).s
                 writing.write_all(&bytes).await.unwrap();
                 writing.shutdown().await.unwrap();
             };
-            let read = async { tokio::io::AsyncReadExt::read_to_end(&mut reading, &mut back).await.unwrap() };
+            let read = async {
+                tokio::io::AsyncReadExt::read_to_end(&mut reading, &mut back)
+                    .await
+                    .unwrap()
+            };
             tokio::join!(write, read);
             assert_eq!(back, bytes);
         }));
@@ -62,9 +79,12 @@ while True: threading.Thread(target=serve, args=(s.accept()[0],), daemon=True).s
 }
 
 pub(super) async fn reports_how_it_ended(bench: &Bench) {
-    for (script, wanted) in
-        [("exit 0", code(0)), ("exit 77", code(77)), ("kill -9 $$", killed(9)), ("kill -6 $$", killed(6))]
-    {
+    for (script, wanted) in [
+        ("exit 0", code(0)),
+        ("exit 77", code(77)),
+        ("kill -9 $$", killed(9)),
+        ("kill -6 $$", killed(6)),
+    ] {
         let (sandbox, exit) = bench.ended(bench.shell(script)).await;
         assert_eq!(exit, wanted, "{script}");
         assert_eq!(*sandbox.state().borrow(), State::Exited(wanted.clone()));
@@ -112,10 +132,16 @@ pub(super) async fn keeps_the_end_of_the_log_within_its_bound(bench: &Bench) {
     let dir = bench.state_dir().join(spec.id.as_str());
     let (sandbox, exit) = bench.ended(spec).await;
     assert_eq!(exit, code(0));
-    let size: u64 = ["agent.log", "agent.log.1"].map(|name| fs::metadata(dir.join(name)).unwrap().len()).iter().sum();
+    let size: u64 = ["agent.log", "agent.log.1"]
+        .map(|name| fs::metadata(dir.join(name)).unwrap().len())
+        .iter()
+        .sum();
     assert!((8 << 10..=16 << 10).contains(&size), "{size}");
     let tail = sandbox.log_tail(1000).await.unwrap();
-    assert!(tail.len() <= 1000 && tail.starts_with("line ") && tail.ends_with("line 19999\n"), "{tail}");
+    assert!(
+        tail.len() <= 1000 && tail.starts_with("line ") && tail.ends_with("line 19999\n"),
+        "{tail}"
+    );
     assert!(sandbox.log_tail(1 << 20).await.unwrap().len() as u64 <= size);
     sandbox.stop(NO_GRACE).await.unwrap();
 }
@@ -130,7 +156,9 @@ pub(super) async fn a_deaf_agent_is_killed_after_its_grace(bench: &Bench) {
     assert_eq!(exit, killed(9));
     assert!(took >= Duration::from_millis(300) && took < PATIENCE, "{took:?}");
 
-    let polite = bench.driver.start(bench.shell("trap 'exit 5' TERM; echo polite; while :; do sleep 0.05; done"));
+    let polite = bench
+        .driver
+        .start(bench.shell("trap 'exit 5' TERM; echo polite; while :; do sleep 0.05; done"));
     let sandbox = polite.await.unwrap();
     wait_for_log(&*sandbox, "polite").await;
     let before = Instant::now();
@@ -156,7 +184,11 @@ print('forked', flush=True)
     assert_eq!(exit, code(0));
     sandbox.stop(NO_GRACE).await.unwrap();
     bench.assert_nothing_left().await;
-    let sandbox = bench.driver.start(bench.python(&format!("{fork}\ntime.sleep(1000)"))).await.unwrap();
+    let sandbox = bench
+        .driver
+        .start(bench.python(&format!("{fork}\ntime.sleep(1000)")))
+        .await
+        .unwrap();
     wait_for_log(&*sandbox, "forked").await;
     assert_eq!(sandbox.stop(PATIENCE).await.unwrap(), killed(15));
 }
@@ -190,7 +222,11 @@ pub(super) async fn a_dropped_start_leaves_nothing(bench: &Bench) {
 }
 
 pub(super) async fn a_killed_guest_takes_all_with_it(bench: &Bench) {
-    let sandbox = bench.driver.start(bench.shell("sleep 1000 & sleep 1000")).await.unwrap();
+    let sandbox = bench
+        .driver
+        .start(bench.shell("sleep 1000 & sleep 1000"))
+        .await
+        .unwrap();
     let pid = guest_pid(bench, sandbox.id());
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
     assert_eq!(exited(&*sandbox).await, killed(9));
@@ -208,7 +244,11 @@ pub(super) async fn the_environment_is_as_given(bench: &Bench) {
     for line in ["PATH=/usr/bin:/bin\n", "ODD=two\nlines = \u{e9}\n", "EMPTY=\n"] {
         assert!(log.contains(line), "{log}");
     }
-    let mut names: Vec<_> = log.lines().filter_map(|line| line.split_once('=')).map(|(name, _)| name).collect();
+    let mut names: Vec<_> = log
+        .lines()
+        .filter_map(|line| line.split_once('='))
+        .map(|(name, _)| name)
+        .collect();
     names.retain(|name| !matches!(*name, "lines " | "PWD" | "_" | "SHLVL" | "OLDPWD"));
     names.sort_unstable();
     let mut wanted = vec!["EMPTY", "HOME", "ODD", "PATH", "TMPDIR"];
@@ -239,9 +279,20 @@ r = sorted(__import__('os').listdir('.'))
     assert_eq!(run(&*one, "r = open('data.txt').read()").await.unwrap(), "changed");
     // Neither the other sandbox nor the package sees any of it.
     assert_eq!(run(&*two, "r = open('data.txt').read()").await.unwrap(), "as packed");
-    assert_eq!(run(&*two, "import os; r = os.path.exists('new.txt')").await.unwrap(), false);
-    assert_eq!(run(&*two, "import os; r = os.listdir(os.environ['TMPDIR'])").await.unwrap(), serde_json::json!([]));
-    assert_eq!(fs::read_to_string(bench.package().join("data.txt")).unwrap(), "as packed");
+    assert_eq!(
+        run(&*two, "import os; r = os.path.exists('new.txt')").await.unwrap(),
+        false
+    );
+    assert_eq!(
+        run(&*two, "import os; r = os.listdir(os.environ['TMPDIR'])")
+            .await
+            .unwrap(),
+        serde_json::json!([])
+    );
+    assert_eq!(
+        fs::read_to_string(bench.package().join("data.txt")).unwrap(),
+        "as packed"
+    );
     assert!(!bench.package().join("new.txt").exists());
     for sandbox in [one, two] {
         sandbox.stop(NO_GRACE).await.unwrap();
@@ -265,20 +316,31 @@ pub(super) async fn what_cannot_be_run_is_the_artifacts_fault(bench: &Bench) {
         }
         bench.assert_nothing_left().await;
     }
-    assert!(matches!(bench.driver.start(bench.spec(&[])).await, Err(Error::Artifact(_))));
+    assert!(matches!(
+        bench.driver.start(bench.spec(&[])).await,
+        Err(Error::Artifact(_))
+    ));
     let mut spec = bench.shell("true");
     spec.package = bench.package().join("nowhere");
     assert!(matches!(bench.driver.start(spec).await, Err(Error::Artifact(_))));
     // A relative program is the package's.
     let (sandbox, exit) = bench.ended(bench.spec(&["./run", "this"])).await;
-    assert_eq!((exit, sandbox.log_tail(100).await.unwrap().as_str()), (code(0), "ran with this\n"));
+    assert_eq!(
+        (exit, sandbox.log_tail(100).await.unwrap().as_str()),
+        (code(0), "ran with this\n")
+    );
     sandbox.stop(NO_GRACE).await.unwrap();
 }
 
 pub(super) async fn a_leftover_is_found_adopted_and_destroyed(bench: &Bench) {
     let sandbox = bench.listening(bench.agent()).await;
-    run(&*sandbox, "import builtins; builtins.kept = 'in memory'").await.unwrap();
-    assert!(bench.driver.list().await.unwrap().is_empty(), "one's own is no leftover");
+    run(&*sandbox, "import builtins; builtins.kept = 'in memory'")
+        .await
+        .unwrap();
+    assert!(
+        bench.driver.list().await.unwrap().is_empty(),
+        "one's own is no leftover"
+    );
     let id = sandbox.id().clone();
     drop(sandbox);
     let next = bench.restarted();
@@ -318,7 +380,7 @@ pub(super) async fn wait_for_log(sandbox: &dyn crate::Sandbox, text: &str) {
 }
 
 pub(super) fn guest_pid(bench: &Bench, id: &SandboxId) -> i32 {
-    let text = fs::read(bench.state_dir().join(id.as_str()).join("spec.json")).unwrap();
+    let text = fs::read(bench.state_dir().join(id.as_str()).join("guest.json")).unwrap();
     let record: serde_json::Value = serde_json::from_slice(&text).unwrap();
-    i32::try_from(record["guest"]["pid"].as_i64().unwrap()).unwrap()
+    i32::try_from(record["pid"].as_i64().unwrap()).unwrap()
 }

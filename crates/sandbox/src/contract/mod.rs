@@ -6,6 +6,8 @@
 
 mod bench;
 mod cases;
+mod measure;
+mod ports;
 mod server;
 mod user;
 mod walls;
@@ -44,6 +46,11 @@ macro_rules! both {
         suite!(process, Which::Process, $(cases::$name => $name),*);
         suite!(container, Which::Container, $(cases::$name => $name),*);
     };
+}
+
+suite! { process_only, Which::Process,
+    ports::a_fixed_port_is_moved => a_fixed_port_is_moved,
+    ports::another_sitecustomize_still_runs => another_sitecustomize_still_runs,
 }
 
 suite! { process_and_its_server, Which::Process,

@@ -18,7 +18,11 @@ async fn plays_the_server() {
     let mut words = role.split('\n');
     let mut next = || words.next().unwrap().to_owned();
     let (which, mode, state, package) = (next(), next(), PathBuf::from(next()), PathBuf::from(next()));
-    let which = if which == "process" { Which::Process } else { Which::Container };
+    let which = if which == "process" {
+        Which::Process
+    } else {
+        Which::Container
+    };
     let driver: Arc<dyn Driver> = super::bench::driver(which, &state).unwrap();
     let python = super::bench::python();
     loop {
@@ -38,8 +42,18 @@ async fn plays_the_server() {
 }
 
 fn server(bench: &Bench, mode: &str) -> std::process::Child {
-    let which = if bench.which == Which::Process { "process" } else { "container" };
-    let role = [which, mode, bench.state_dir().to_str().unwrap(), bench.package().to_str().unwrap()].join("\n");
+    let which = if bench.which == Which::Process {
+        "process"
+    } else {
+        "container"
+    };
+    let role = [
+        which,
+        mode,
+        bench.state_dir().to_str().unwrap(),
+        bench.package().to_str().unwrap(),
+    ]
+    .join("\n");
     Command::new("/proc/self/exe")
         .args(["--exact", "--nocapture", "contract::server::plays_the_server"])
         .env(ROLE, role)
@@ -57,7 +71,10 @@ pub(super) async fn a_sandbox_outlives_its_server(bench: &Bench) {
     server.kill().unwrap();
     server.wait().unwrap();
     let found = bench.driver.list().await.unwrap();
-    assert_eq!((found.len(), found[0].id.as_str(), found[0].alive), (1, id.as_str(), true));
+    assert_eq!(
+        (found.len(), found[0].id.as_str(), found[0].alive),
+        (1, id.as_str(), true)
+    );
     let sandbox = bench.driver.adopt(&found[0].id).await.unwrap();
     listening(&*sandbox).await;
     assert_eq!(run(&*sandbox, "r = 1 + 1").await.unwrap(), 2);
@@ -67,10 +84,10 @@ pub(super) async fn a_sandbox_outlives_its_server(bench: &Bench) {
 }
 
 pub(super) async fn a_server_killed_at_any_moment_leaves_only_what_can_be_found(bench: &Bench) {
-    for round in 0..25 {
+    for round in 0..12 {
         let mut server = server(bench, "many");
         // Spread over the whole of a start, a little later each time.
-        tokio::time::sleep(Duration::from_millis(40) + Duration::from_micros(1700 * round)).await;
+        tokio::time::sleep(Duration::from_millis(40) + Duration::from_micros(3500 * round)).await;
         server.kill().unwrap();
         server.wait().unwrap();
         let restarted = bench.restarted();
@@ -91,5 +108,11 @@ pub(super) async fn a_server_killed_at_any_moment_leaves_only_what_can_be_found(
         }
         bench.assert_nothing_left().await;
     }
-    assert!(tokio::time::timeout(PATIENCE, bench.driver.list()).await.unwrap().unwrap().is_empty());
+    assert!(
+        tokio::time::timeout(PATIENCE, bench.driver.list())
+            .await
+            .unwrap()
+            .unwrap()
+            .is_empty()
+    );
 }

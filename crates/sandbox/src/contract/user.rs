@@ -45,5 +45,9 @@ fn the_suite_passes_as_an_ordinary_user() {
     for line in text.lines().filter(|line| line.contains("skipped:")) {
         println!("as an ordinary user: {line}");
     }
-    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{text}\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }

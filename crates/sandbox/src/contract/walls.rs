@@ -26,7 +26,10 @@ pub(super) async fn the_kernel_says_that_every_wall_stands(bench: &Bench) {
     let status = run(&*sandbox, "r = open('/proc/self/status').read()").await.unwrap();
     let status = status.as_str().unwrap();
     let field = |key: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':')).unwrap();
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))
+            .unwrap();
         line.trim().to_owned()
     };
     for key in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
@@ -40,13 +43,22 @@ pub(super) async fn the_kernel_says_that_every_wall_stands(bench: &Bench) {
         assert_eq!(field("Groups"), "");
     }
     for namespace in ["user", "pid", "mnt", "net", "ipc", "uts", "cgroup"] {
-        let inside = run(&*sandbox, &format!("import os; r = os.readlink('/proc/self/ns/{namespace}')")).await.unwrap();
+        let inside = run(
+            &*sandbox,
+            &format!("import os; r = os.readlink('/proc/self/ns/{namespace}')"),
+        )
+        .await
+        .unwrap();
         let here = fs::read_link(format!("/proc/self/ns/{namespace}")).unwrap();
         assert_ne!(inside.as_str().unwrap(), here.to_str().unwrap(), "{namespace}");
     }
     // The guest has given up what it does not need, too.
     let guest = fs::read_to_string(format!("/proc/{}/status", guest_pid(bench, sandbox.id()))).unwrap();
-    let kept = if crate::sys::is_root() { "CapEff:\t0000000000000020" } else { "CapEff:\t0000000000000000" };
+    let kept = if crate::sys::is_root() {
+        "CapEff:\t0000000000000020"
+    } else {
+        "CapEff:\t0000000000000000"
+    };
     for line in [kept, "CapBnd:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2"] {
         assert!(guest.contains(line), "{line}: {guest}");
     }
@@ -61,35 +73,66 @@ pub(super) async fn nothing_of_the_host_is_seen(bench: &Bench) {
         let sandbox = &sandbox;
         async move { run(&**sandbox, code).await }
     };
-    let pids = see("import os; r = sorted(int(p) for p in os.listdir('/proc') if p.isdigit())").await.unwrap();
+    let pids = see("import os; r = sorted(int(p) for p in os.listdir('/proc') if p.isdigit())")
+        .await
+        .unwrap();
     assert_eq!(pids.as_array().unwrap().len(), 2, "{pids}");
-    assert_eq!(see("import os; r = open('/proc/1/comm').read()").await.unwrap(), "eyot-guest\n");
+    assert_eq!(
+        see("import os; r = open('/proc/1/comm').read()").await.unwrap(),
+        "eyot-guest\n"
+    );
     let connect = format!("import socket; socket.create_connection(('127.0.0.1', {port}), 2)");
-    assert!(run(&*sandbox, &connect).await.unwrap_err().contains("ConnectionRefused"));
-    let interfaces = see("import socket; r = [name for _, name in socket.if_nameindex()]").await.unwrap();
+    assert!(
+        run(&*sandbox, &connect)
+            .await
+            .unwrap_err()
+            .contains("ConnectionRefused")
+    );
+    let interfaces = see("import socket; r = [name for _, name in socket.if_nameindex()]")
+        .await
+        .unwrap();
     assert_eq!(interfaces, json!(["lo"]));
-    let outside = see("import socket; socket.create_connection(('192.0.2.1', 80), 2)").await.unwrap_err();
+    let outside = see("import socket; socket.create_connection(('192.0.2.1', 80), 2)")
+        .await
+        .unwrap_err();
     assert!(outside.contains("unreachable"), "{outside}");
-    assert_eq!(see("import socket; r = socket.gethostname()").await.unwrap(), "localhost");
+    assert_eq!(
+        see("import socket; r = socket.gethostname()").await.unwrap(),
+        "localhost"
+    );
     assert_eq!(see("import os; r = os.getcwd()").await.unwrap(), "/var/task");
     assert_eq!(see("import os; r = os.path.exists('/.dockerenv')").await.unwrap(), true);
     let root = see("import os; r = sorted(os.listdir('/'))").await.unwrap();
     let root: BTreeSet<String> = serde_json::from_value(root).unwrap();
-    assert!(!root.contains(".scratch") && !root.contains(".lower") && root.contains("usr"), "{root:?}");
+    assert!(
+        !root.contains(".scratch") && !root.contains(".lower") && root.contains("usr"),
+        "{root:?}"
+    );
     assert_eq!(see("import os; r = os.listdir('/sys')").await.unwrap(), json!([]));
     for secret in ["/etc/shadow", "/etc/ssh", "/root/.ssh", "/proc/kcore", "/proc/keys"] {
-        let read = format!("import os; r = os.listdir('{secret}') if os.path.isdir('{secret}') else open('{secret}').read()");
+        let read =
+            format!("import os; r = os.listdir('{secret}') if os.path.isdir('{secret}') else open('{secret}').read()");
         match run(&*sandbox, &read).await {
             Ok(found) => assert!(found == "" || found == json!([]), "{secret}: {found}"),
-            Err(error) => assert!(error.contains("NotFound") || error.contains("Permission"), "{secret}: {error}"),
+            Err(error) => assert!(
+                error.contains("NotFound") || error.contains("Permission"),
+                "{secret}: {error}"
+            ),
         }
     }
-    for guarded in ["os.readlink('/proc/1/exe')", "open('/proc/1/environ').read()", "os.listdir('/proc/1/fd')", "open('/proc/1/mem','rb').read(1)"] {
+    for guarded in [
+        "os.readlink('/proc/1/exe')",
+        "open('/proc/1/environ').read()",
+        "os.listdir('/proc/1/fd')",
+        "open('/proc/1/mem','rb').read(1)",
+    ] {
         let error = run(&*sandbox, &format!("import os; r = {guarded}")).await.unwrap_err();
         assert!(error.contains("Permission"), "{guarded}: {error}");
     }
     // Standard files, the listener, this connection, and the directory that is being listed.
-    let files = see("import os; r = {f: os.readlink('/proc/self/fd/' + f) for f in os.listdir('/proc/self/fd') if os.path.exists('/proc/self/fd/' + f)}");
+    let files = see(
+        "import os; r = {f: os.readlink('/proc/self/fd/' + f) for f in os.listdir('/proc/self/fd') if os.path.exists('/proc/self/fd/' + f)}",
+    );
     let files: std::collections::BTreeMap<String, String> = serde_json::from_value(files.await.unwrap()).unwrap();
     assert_eq!(files["0"], "/dev/null");
     for (number, file) in &files {
@@ -97,7 +140,10 @@ pub(super) async fn nothing_of_the_host_is_seen(bench: &Bench) {
         assert!(own || file.starts_with("/proc/"), "{number} -> {file}");
     }
     let mounts = see("r = open('/proc/self/mountinfo').read()").await.unwrap();
-    assert!(!mounts.as_str().unwrap().contains(bench.state_dir().to_str().unwrap()), "{mounts}");
+    assert!(
+        !mounts.as_str().unwrap().contains(bench.state_dir().to_str().unwrap()),
+        "{mounts}"
+    );
     sandbox.stop(NO_GRACE).await.unwrap();
     drop(listener);
 }
@@ -105,18 +151,40 @@ pub(super) async fn nothing_of_the_host_is_seen(bench: &Bench) {
 pub(super) async fn only_private_places_are_writable(bench: &Bench) {
     let sandbox = bench.listening(bench.agent()).await;
     let python = super::bench::python();
-    let mut refused = vec!["/".to_owned(), "/usr".into(), "/etc".into(), "/dev".into(), "/proc".into(), "/proc/sys/kernel".into(), "/sys".into(), "/opt".into(), "/var".into()];
+    let mut refused = vec![
+        "/".to_owned(),
+        "/usr".into(),
+        "/etc".into(),
+        "/dev".into(),
+        "/proc".into(),
+        "/proc/sys/kernel".into(),
+        "/sys".into(),
+        "/opt".into(),
+        "/var".into(),
+    ];
     refused.extend(python.read_only.iter().map(|path| path.to_str().unwrap().to_owned()));
     for place in refused {
         let error = run(&*sandbox, &format!("open('{place}/x', 'w')")).await.unwrap_err();
-        assert!(["Read-only", "Permission", "No such file"].iter().any(|word| error.contains(word)), "{place}: {error}");
+        assert!(
+            ["Read-only", "Permission", "No such file"]
+                .iter()
+                .any(|word| error.contains(word)),
+            "{place}: {error}"
+        );
     }
     for place in ["/var/task", "/tmp", "/var/tmp", "/home/agent", "/dev/shm"] {
-        run(&*sandbox, &format!("open('{place}/x', 'w').write('x')")).await.unwrap();
+        run(&*sandbox, &format!("open('{place}/x', 'w').write('x')"))
+            .await
+            .unwrap();
     }
     // Changing a packed file, and one in a packed directory, works on the private layer.
-    run(&*sandbox, "open('/var/task/data.txt', 'a').write('!')").await.unwrap();
-    assert_eq!(fs::read_to_string(bench.package().join("data.txt")).unwrap(), "as packed");
+    run(&*sandbox, "open('/var/task/data.txt', 'a').write('!')")
+        .await
+        .unwrap();
+    assert_eq!(
+        fs::read_to_string(bench.package().join("data.txt")).unwrap(),
+        "as packed"
+    );
     // The layer has its size.
     let fill = "
 f = open('/tmp/big', 'wb')
@@ -208,7 +276,14 @@ blocks = []
 while True: blocks.append(bytearray(8 << 20))
 ";
     let (sandbox, exit) = bench.ended(bench.python(hog)).await;
-    assert_eq!(exit, Exit { code: None, signal: Some(9), out_of_memory: true });
+    assert_eq!(
+        exit,
+        Exit {
+            code: None,
+            signal: Some(9),
+            out_of_memory: true
+        }
+    );
     assert_eq!(*sandbox.state().borrow(), State::Exited(exit.clone()));
     assert_eq!(sandbox.stop(NO_GRACE).await.unwrap(), exit);
     if !stands("CPU limit") {
@@ -243,13 +318,19 @@ pub(super) async fn two_sandboxes_do_not_meet(bench: &Bench) {
     if crate::sys::is_root() {
         let owner = |sandbox: &dyn Sandbox| {
             use std::os::unix::fs::MetadataExt;
-            fs::metadata(format!("/proc/{}", guest_pid(bench, sandbox.id()))).unwrap().uid()
+            fs::metadata(format!("/proc/{}", guest_pid(bench, sandbox.id())))
+                .unwrap()
+                .uid()
         };
         let _ = (owner(&*one), owner(&*two));
-        let ids = |sandbox: &dyn Sandbox| fs::read_to_string(format!("/proc/{}/uid_map", guest_pid(bench, sandbox.id())));
+        let ids =
+            |sandbox: &dyn Sandbox| fs::read_to_string(format!("/proc/{}/uid_map", guest_pid(bench, sandbox.id())));
         let [a, b] = [ids(&*one).unwrap(), ids(&*two).unwrap()];
         assert_ne!(a, b);
-        assert!(a.split_ascii_whitespace().nth(1).unwrap().parse::<u32>().unwrap() >= 0x7000_0000, "{a}");
+        assert!(
+            a.split_ascii_whitespace().nth(1).unwrap().parse::<u32>().unwrap() >= 0x7000_0000,
+            "{a}"
+        );
     }
     one.stop(NO_GRACE).await.unwrap();
     assert_eq!(run(&*two, "r = me").await.unwrap(), 2);
@@ -260,10 +341,17 @@ pub(super) async fn two_sandboxes_do_not_meet(bench: &Bench) {
 /// end the sandbox, which is the agent's own loss.
 pub(super) async fn the_end_of_the_agent_is_the_end_of_all(bench: &Bench) {
     let sandbox = bench.listening(bench.agent()).await;
-    let value: Value = run(&*sandbox, "import subprocess; r = subprocess.Popen(['/bin/sleep', '1000']).pid").await.unwrap();
+    let value: Value = run(
+        &*sandbox,
+        "import subprocess; r = subprocess.Popen(['/bin/sleep', '1000']).pid",
+    )
+    .await
+    .unwrap();
     assert!(value.as_u64().unwrap() > 2);
     let mut stream = sandbox.dial(PORT).await.unwrap();
-    tokio::io::AsyncWriteExt::write_all(&mut stream, b"\"import os; os._exit(9)\"\n").await.unwrap();
+    tokio::io::AsyncWriteExt::write_all(&mut stream, b"\"import os; os._exit(9)\"\n")
+        .await
+        .unwrap();
     assert_eq!(exited(&*sandbox).await.code, Some(9));
     // A connection that was open sees the end.
     let mut rest = Vec::new();

@@ -42,7 +42,10 @@ mod tests {
         fs::set_permissions(from.join("sub"), fs::Permissions::from_mode(0o555)).unwrap();
         tree(&from, &to).unwrap();
         assert_eq!(fs::read_link(to.join("link")).unwrap(), Path::new("sub/run"));
-        assert_eq!(fs::metadata(to.join("sub/run")).unwrap().permissions().mode() & 0o777, 0o755);
+        assert_eq!(
+            fs::metadata(to.join("sub/run")).unwrap().permissions().mode() & 0o777,
+            0o755
+        );
         fs::write(to.join("sub/new"), "writable").unwrap();
         fs::set_permissions(from.join("sub"), fs::Permissions::from_mode(0o755)).unwrap();
     }

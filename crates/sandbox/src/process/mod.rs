@@ -41,11 +41,21 @@ impl Process {
     pub fn new(config: Config) -> Result<Self, Error> {
         let host = Host::new(Kind::Process, config)?;
         let ports = Slots::new(host.state_dir(), "port", port::COUNT, host.seed());
-        Ok(Self { host: Arc::new(host), ports: Arc::new(ports) })
+        Ok(Self {
+            host: Arc::new(host),
+            ports: Arc::new(ports),
+        })
     }
 
     async fn launch(&self, spec: Spec) -> Result<(Arc<dyn Sandbox>, Standing), Error> {
-        self.host.start(spec, Layout { ports: Arc::clone(&self.ports) }).await
+        self.host
+            .start(
+                spec,
+                Layout {
+                    ports: Arc::clone(&self.ports),
+                },
+            )
+            .await
     }
 }
 
@@ -64,7 +74,10 @@ impl Driver for Process {
         ];
         all.extend(warnings);
         all.extend(self.host.groups().warnings());
-        Ok(Probe { walls: self.host.groups().walls(), warnings: all })
+        Ok(Probe {
+            walls: self.host.groups().walls(),
+            warnings: all,
+        })
     }
 
     async fn start(&self, spec: Spec) -> Result<Arc<dyn Sandbox>, Error> {
@@ -106,22 +119,34 @@ impl Parts for Layout {
             let path = dir.join(name);
             fs::create_dir(&path)
                 .map(|()| path.clone())
-                .map_err(|source| Error::Io { what: format!("making {}", path.display()), source })
+                .map_err(|source| Error::Io {
+                    what: format!("making {}", path.display()),
+                    source,
+                })
         };
         let (home, temporary, workdir) = (make("home")?, make("tmp")?, dir.join("task"));
-        copy::tree(&spec.package, &workdir)
-            .map_err(|source| Error::Io { what: format!("copying the package {}", spec.package.display()), source })?;
+        copy::tree(&spec.package, &workdir).map_err(|source| Error::Io {
+            what: format!("copying the package {}", spec.package.display()),
+            source,
+        })?;
         let mut env = spec.env.clone();
-        let shown_at = workdir.to_str().ok_or_else(|| Error::Host(format!("{} is not UTF-8", workdir.display())))?;
+        let shown_at = workdir
+            .to_str()
+            .ok_or_else(|| Error::Host(format!("{} is not UTF-8", workdir.display())))?;
         crate::managed::place_package(&mut env, shown_at);
         crate::env::default(&mut env, "HOME", &home)?;
         crate::env::default(&mut env, "TMPDIR", &temporary)?;
         crate::env::set(&mut env, "PORT", record.real_port.to_string());
         if is_python(&spec.command, &env, &workdir) {
             let shim = make("shim")?;
-            let text = SHIM.replace("{usual}", &spec.port.to_string()).replace("{real}", &record.real_port.to_string());
+            let text = SHIM
+                .replace("{usual}", &spec.port.to_string())
+                .replace("{real}", &record.real_port.to_string());
             let file = shim.join("sitecustomize.py");
-            fs::write(&file, text).map_err(|source| Error::Io { what: format!("writing {}", file.display()), source })?;
+            fs::write(&file, text).map_err(|source| Error::Io {
+                what: format!("writing {}", file.display()),
+                source,
+            })?;
             let before = crate::env::get(&env, "PYTHONPATH").filter(|path| !path.is_empty());
             let path = match before {
                 Some(path) => format!("{}:{path}", shim.display()),
@@ -136,7 +161,10 @@ impl Parts for Layout {
 /// Whether a command is a Python interpreter, or a script that names one in its first line.
 fn is_python(command: &[String], env: &[(String, String)], workdir: &Path) -> bool {
     let Some(program) = command.first() else { return false };
-    let name = Path::new(program).file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let name = Path::new(program)
+        .file_name()
+        .and_then(|name| name.to_str())
+        .unwrap_or_default();
     if name.starts_with("python") || name.starts_with("pypy") {
         return true;
     }
@@ -144,9 +172,11 @@ fn is_python(command: &[String], env: &[(String, String)], workdir: &Path) -> bo
         Some(workdir.join(program))
     } else {
         let dirs = crate::env::get(env, "PATH").unwrap_or_default().split(':');
-        dirs.map(|dir| PathBuf::from(dir).join(program)).find(|path| path.is_file())
+        dirs.map(|dir| PathBuf::from(dir).join(program))
+            .find(|path| path.is_file())
     };
-    path.and_then(|path| first_line(&path)).is_some_and(|line| line.starts_with("#!") && line.contains("python"))
+    path.and_then(|path| first_line(&path))
+        .is_some_and(|line| line.starts_with("#!") && line.contains("python"))
 }
 
 fn first_line(path: &Path) -> Option<String> {

@@ -32,8 +32,10 @@ pub(super) struct Exchange {
 impl Dir {
     pub(super) fn open(path: &Path) -> Result<Self, Error> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let fd = open(path, flags, Mode::empty())
-            .map_err(|error| Error::Io { what: format!("opening {}", path.display()), source: error.into() })?;
+        let fd = open(path, flags, Mode::empty()).map_err(|error| Error::Io {
+            what: format!("opening {}", path.display()),
+            source: error.into(),
+        })?;
         Ok(Self(fd))
     }
 
@@ -44,7 +46,12 @@ impl Dir {
         let mut bytes = encode(&Hello { version: VERSION })?;
         bytes.extend(encode(request)?);
         stream.write_all(&bytes).await.map_err(|error| channel(&error))?;
-        Ok(Exchange { stream, decoder: Decoder::default(), greeted: false, received: None })
+        Ok(Exchange {
+            stream,
+            decoder: Decoder::default(),
+            greeted: false,
+            received: None,
+        })
     }
 
     /// Sends a request and waits for its one reply.
@@ -66,20 +73,23 @@ impl Exchange {
     pub(super) async fn next(&mut self) -> Result<Reply, Error> {
         loop {
             if self.greeted {
-                match self.decoder.next::<Reply>() {
+                match self.decoder.take::<Reply>() {
                     Ok(Some(Reply::Invalid(text))) => return Err(Error::Protocol(text)),
                     Ok(Some(reply)) => return Ok(reply),
                     Ok(None) => {}
                     Err(error) => return Err(Error::Protocol(error.to_string())),
                 }
             } else {
-                match self.decoder.next::<Hello>() {
+                match self.decoder.take::<Hello>() {
                     Ok(Some(hello)) if hello.version == VERSION => {
                         self.greeted = true;
                         continue;
                     }
                     Ok(Some(hello)) => {
-                        return Err(Error::Protocol(format!("the guest speaks version {}, not {VERSION}", hello.version)));
+                        return Err(Error::Protocol(format!(
+                            "the guest speaks version {}, not {VERSION}",
+                            hello.version
+                        )));
                     }
                     Ok(None) => {}
                     Err(error) => return Err(Error::Protocol(error.to_string())),
@@ -87,7 +97,9 @@ impl Exchange {
             }
             let mut buffer = [0; 4096];
             let stream = &self.stream;
-            let read = stream.async_io(Interest::READABLE, || sys::receive(stream.as_fd(), &mut buffer)).await;
+            let read = stream
+                .async_io(Interest::READABLE, || sys::receive(stream.as_fd(), &mut buffer))
+                .await;
             match read {
                 Ok((0, _)) => return Err(Error::Gone),
                 Ok((count, received)) => {

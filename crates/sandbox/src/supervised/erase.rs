@@ -46,7 +46,10 @@ pub(super) fn erase(
         }
         None => Slots::release_all(state_dir, id),
     }
-    remove_tree(&dir).map_err(|source| Error::Io { what: format!("removing {}", dir.display()), source })
+    remove_tree(&dir).map_err(|source| Error::Io {
+        what: format!("removing {}", dir.display()),
+        source,
+    })
 }
 
 /// Kills a process and waits until it has ended; takes its exit status if it is this process's child.
@@ -57,7 +60,9 @@ fn end(pidfd: BorrowedFd<'_>) -> Result<(), Error> {
         reap(pidfd);
         return Ok(());
     }
-    Err(Error::Host("a guest does not end though it was killed; the kernel holds it, see `dmesg`".into()))
+    Err(Error::Host(
+        "a guest does not end though it was killed; the kernel holds it, see `dmesg`".into(),
+    ))
 }
 
 /// Waits until a process has ended; whether it has.
@@ -89,10 +94,14 @@ fn end_strays(dir: &Path) -> Result<(), Error> {
     while Instant::now() < until {
         let mut found: Vec<OwnedFd> = Vec::new();
         for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
+                continue;
+            };
             let Ok(pidfd) = sys::pidfd_open(pid) else { continue };
             let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
-            let marked = environment.split(|byte| *byte == 0).any(|v| marks.iter().any(|m| v.starts_with(m.as_bytes())));
+            let marked = environment
+                .split(|byte| *byte == 0)
+                .any(|v| marks.iter().any(|m| v.starts_with(m.as_bytes())));
             let inside = fs::read_link(entry.path().join("cwd")).is_ok_and(|cwd| cwd.starts_with(dir));
             if marked || inside {
                 found.push(pidfd);
@@ -105,7 +114,9 @@ fn end_strays(dir: &Path) -> Result<(), Error> {
             end(pidfd.as_fd())?;
         }
     }
-    Err(Error::Host(format!("processes that belong to {place} start faster than they can be ended")))
+    Err(Error::Host(format!(
+        "processes that belong to {place} start faster than they can be ended"
+    )))
 }
 
 /// Removes a directory, also where the agent has taken the permissions to do so away.

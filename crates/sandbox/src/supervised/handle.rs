@@ -47,10 +47,22 @@ impl Handle {
         let path = host.dir(&id);
         let dir = Dir::open(&path)?;
         let (state, _) = watch::channel(State::Started);
-        let inner = Arc::new(Inner { id, record, path, dir, pidfd, state, stopped: OnceCell::new(), host });
+        let inner = Arc::new(Inner {
+            id,
+            record,
+            path,
+            dir,
+            pidfd,
+            state,
+            stopped: OnceCell::new(),
+            host,
+        });
         let watcher = tokio::spawn(Arc::clone(&inner).watch());
         // A guest is a child of the server that started it, also when nobody holds it any more. This ends with the guest.
-        let child = inner.pidfd.try_clone().map_err(|source| Error::Io { what: "watching a guest".into(), source })?;
+        let child = inner.pidfd.try_clone().map_err(|source| Error::Io {
+            what: "watching a guest".into(),
+            source,
+        })?;
         tokio::spawn(async move {
             sys::ended(&child).await;
             erase::reap(child.as_fd());
@@ -95,7 +107,10 @@ impl Sandbox for Handle {
                 stream
                     .set_nonblocking(true)
                     .and_then(|()| Connection::from_std(stream))
-                    .map_err(|source| Error::Io { what: format!("taking over the connection to port {port}"), source })
+                    .map_err(|source| Error::Io {
+                        what: format!("taking over the connection to port {port}"),
+                        source,
+                    })
             }
             (Reply::Refused, None) => Err(Error::Refused(port)),
             (reply, _) => Err(unexpected(&reply)),
@@ -143,7 +158,10 @@ impl Sandbox for Handle {
         // The first caller's grace counts; the others wait for its end. The work goes on if its caller goes away.
         let stop = || async {
             let task = tokio::spawn(Arc::clone(inner).stop(grace));
-            task.await.map_err(|error| Error::Io { what: "stopping a sandbox".into(), source: io::Error::other(error) })?
+            task.await.map_err(|error| Error::Io {
+                what: "stopping a sandbox".into(),
+                source: io::Error::other(error),
+            })?
         };
         inner.stopped.get_or_try_init(stop).await.cloned()
     }
@@ -196,10 +214,18 @@ impl Inner {
     /// How it ended: as the guest said, as it wrote down, or killed with it.
     fn exit(&self, told: Option<protocol::Exit>) -> Exit {
         let written = || serde_json::from_slice(&fs::read(self.path.join(protocol::EXIT)).ok()?).ok();
-        let killed = protocol::Exit { code: None, signal: Some(libc::SIGKILL), forced: false };
+        let killed = protocol::Exit {
+            code: None,
+            signal: Some(libc::SIGKILL),
+            forced: false,
+        };
         let exit = told.or_else(written).unwrap_or(killed);
         let out_of_memory = exit.signal == Some(libc::SIGKILL) && !exit.forced && self.record.group.out_of_memory();
-        Exit { code: exit.code, signal: exit.signal, out_of_memory }
+        Exit {
+            code: exit.code,
+            signal: exit.signal,
+            out_of_memory,
+        }
     }
 
     async fn stop(self: Arc<Self>, grace: Duration) -> Result<Exit, Error> {
@@ -218,7 +244,8 @@ impl Inner {
         blocking(move || {
             erase::wait_for_end(self.pidfd.as_fd(), if told.is_some() { MARGIN } else { Duration::ZERO });
             let exit = already.unwrap_or_else(|| self.exit(told));
-            self.host.erase(&self.id, Some(&self.record), Some(self.pidfd.as_fd()))?;
+            self.host
+                .erase(&self.id, Some(&self.record), Some(self.pidfd.as_fd()))?;
             self.advance(State::Exited(exit.clone()));
             Ok(exit)
         })
@@ -231,7 +258,10 @@ fn log_tail(dir: &std::path::Path, max: usize) -> Result<String, Error> {
     let read = |name: &str| match fs::read(dir.join(name)) {
         Ok(bytes) => Ok(bytes),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(source) => Err(Error::Io { what: format!("reading {}", dir.join(name).display()), source }),
+        Err(source) => Err(Error::Io {
+            what: format!("reading {}", dir.join(name).display()),
+            source,
+        }),
     };
     let mut bytes = read(protocol::OLD_LOG)?;
     let newer = read(protocol::LOG)?;
@@ -255,7 +285,10 @@ pub(super) async fn blocking<T: Send + 'static>(
 ) -> Result<T, Error> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
-        Err(error) => Err(Error::Io { what: "background work".into(), source: io::Error::other(error) }),
+        Err(error) => Err(Error::Io {
+            what: "background work".into(),
+            source: io::Error::other(error),
+        }),
     }
 }
 

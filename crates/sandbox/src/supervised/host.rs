@@ -51,12 +51,25 @@ pub(crate) struct Standing {
 impl Host {
     /// Makes the state directory if need be.
     pub(crate) fn new(kind: Kind, config: Config) -> Result<Self, Error> {
-        let failed = |source| Error::Io { what: format!("the state directory {}", config.state_dir.display()), source };
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&config.state_dir).map_err(failed)?;
+        let failed = |source| Error::Io {
+            what: format!("the state directory {}", config.state_dir.display()),
+            source,
+        };
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&config.state_dir)
+            .map_err(failed)?;
         let state_dir = fs::canonicalize(&config.state_dir).map_err(failed)?;
         let groups = cgroup::Tree::find(&key(&state_dir));
         let config = Config { state_dir, ..config };
-        Ok(Self { kind, config, image: Image::new()?, groups, held: Mutex::default() })
+        Ok(Self {
+            kind,
+            config,
+            image: Image::new()?,
+            groups,
+            held: Mutex::default(),
+        })
     }
 
     /// Where sandboxes are kept.
@@ -107,12 +120,22 @@ impl Host {
                 host.forget(&spec.id);
             }
         });
-        let Started { record, pidfd, walls, warnings } = match started.await {
+        let Started {
+            record,
+            pidfd,
+            walls,
+            warnings,
+        } = match started.await {
             Ok(result) => result?,
             Err(_) => return Err(Error::Host("the server is shutting down".into())),
         };
-        let handle = Handle::new(Arc::clone(self), id, record, pidfd)?;
-        Ok((Arc::new(handle), Standing { walls, warnings }))
+        match Handle::new(Arc::clone(self), id.clone(), record, pidfd) {
+            Ok(handle) => Ok((Arc::new(handle), Standing { walls, warnings })),
+            Err(error) => {
+                self.destroy(&id).await?;
+                Err(error)
+            }
+        }
     }
 
     fn start_blocking(&self, spec: &Spec, parts: &impl Parts) -> Result<Started, Error> {
@@ -153,7 +176,11 @@ impl Host {
                 let mine = record.as_ref().is_some_and(|record| record.kind == host.kind);
                 let guest = record.as_ref().and_then(|record| record.guest.as_ref());
                 let alive = mine && guest.is_some_and(|guest| guest.open().is_some());
-                Found { id, labels: record.map(|record| record.labels).unwrap_or_default(), alive }
+                Found {
+                    id,
+                    labels: record.map(|record| record.labels).unwrap_or_default(),
+                    alive,
+                }
             });
             Ok(found.collect())
         })
@@ -170,7 +197,11 @@ impl Host {
                 self.kind.name()
             )));
         }
-        let pidfd = record.guest.as_ref().and_then(record::Process::open).ok_or(Error::Gone)?;
+        let pidfd = record
+            .guest
+            .as_ref()
+            .and_then(record::Process::open)
+            .ok_or(Error::Gone)?;
         if !self.held().insert(id.clone()) {
             return Err(Error::Host(format!("sandbox {id} has a handle already")));
         }
@@ -189,10 +220,24 @@ impl Host {
         .await
     }
 
-    pub(super) fn erase(&self, id: &SandboxId, record: Option<&Record>, pidfd: Option<BorrowedFd<'_>>) -> Result<(), Error> {
+    pub(super) fn erase(
+        &self,
+        id: &SandboxId,
+        record: Option<&Record>,
+        pidfd: Option<BorrowedFd<'_>>,
+    ) -> Result<(), Error> {
         erase::erase(&self.config.state_dir, id, record, pidfd)?;
         self.forget(id);
         Ok(())
+    }
+
+    /// Erases every sandbox of the state directory, whoever holds it.
+    #[cfg(test)]
+    pub(crate) fn erase_all(state_dir: &Path) {
+        for id in record::all(state_dir).unwrap_or_default() {
+            let record = Record::read(&state_dir.join(id.as_str()));
+            let _ = erase::erase(state_dir, &id, record.as_ref(), None);
+        }
     }
 
     fn held(&self) -> std::sync::MutexGuard<'_, HashSet<SandboxId>> {
@@ -205,7 +250,9 @@ impl Host {
 /// the threads that it may start: the kernel counts those in full, though hardly any of it is ever touched.
 fn data_limit(spec: &Spec) -> u64 {
     const STACK: u64 = 8 << 20;
-    spec.limits.memory.saturating_add(u64::from(spec.limits.pids).saturating_mul(STACK))
+    spec.limits
+        .memory
+        .saturating_add(u64::from(spec.limits.pids).saturating_mul(STACK))
 }
 
 fn check(spec: &Spec) -> Result<(), Error> {
@@ -213,17 +260,28 @@ fn check(spec: &Spec) -> Result<(), Error> {
         return Err(Error::Artifact("there is no command to run".into()));
     }
     if spec.labels.len() > LABELS {
-        return Err(Error::Host(format!("{} labels, at most {LABELS} are kept", spec.labels.len())));
+        return Err(Error::Host(format!(
+            "{} labels, at most {LABELS} are kept",
+            spec.labels.len()
+        )));
     }
     if let Some((name, _)) = spec.env.iter().find(|(name, _)| name.is_empty() || name.contains('=')) {
-        return Err(Error::Artifact(format!("'{name}' cannot be the name of an environment variable")));
+        return Err(Error::Artifact(format!(
+            "'{name}' cannot be the name of an environment variable"
+        )));
     }
     if !spec.package.is_dir() {
-        return Err(Error::Artifact(format!("the package {} is not a directory", spec.package.display())));
+        return Err(Error::Artifact(format!(
+            "the package {} is not a directory",
+            spec.package.display()
+        )));
     }
     for path in spec.read_only.iter().chain([&spec.package]) {
         if !path.is_absolute() || path.to_str().is_none() {
-            return Err(Error::Host(format!("{} is not an absolute path in UTF-8", path.display())));
+            return Err(Error::Host(format!(
+                "{} is not an absolute path in UTF-8",
+                path.display()
+            )));
         }
     }
     Ok(())

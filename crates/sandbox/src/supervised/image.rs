@@ -21,12 +21,14 @@ pub(crate) struct Image(OwnedFd);
 impl Image {
     /// Writes the program once; it is shared by all sandboxes of this server.
     pub(crate) fn new() -> Result<Self, Error> {
-        let failed = |source: std::io::Error| Error::Io { what: "keeping the guest's program in memory".into(), source };
+        let failed = |source: std::io::Error| Error::Io {
+            what: "keeping the guest's program in memory".into(),
+            source,
+        };
         let fd = anonymous_file().map_err(|error| failed(error.into()))?;
         let mut file = File::from(fd);
         file.write_all(PROGRAM).map_err(failed)?;
-        let seals =
-            SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_SEAL;
+        let seals = SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_SEAL;
         fcntl(&file, FcntlArg::F_ADD_SEALS(seals)).map_err(|error| failed(error.into()))?;
         // A file that is open for writing anywhere is not executed.
         let readable = File::open(format!("/proc/self/fd/{}", file.as_raw_fd())).map_err(failed)?;

@@ -43,16 +43,23 @@ pub(super) struct Started {
 }
 
 impl<'a> Launching<'a> {
-    /// Makes the sandbox's directory and its first record.
+    /// Makes the sandbox's directory.
     pub(super) fn begin(state_dir: &'a Path, id: &'a SandboxId, record: Record) -> Result<Self, Error> {
         let dir = state_dir.join(id.as_str());
         fs::DirBuilder::new()
             .mode(0o700)
             .create(&dir)
-            .map_err(|source| Error::Io { what: format!("making {}", dir.display()), source })?;
-        let launching = Self { state_dir, id, record, guest: None, live: false };
-        launching.record.write(&dir)?;
-        Ok(launching)
+            .map_err(|source| Error::Io {
+                what: format!("making {}", dir.display()),
+                source,
+            })?;
+        Ok(Self {
+            state_dir,
+            id,
+            record,
+            guest: None,
+            live: false,
+        })
     }
 
     /// The sandbox's directory.
@@ -60,7 +67,7 @@ impl<'a> Launching<'a> {
         self.state_dir.join(self.id.as_str())
     }
 
-    /// Writes the record down as it is now: before anything that it names is made.
+    /// Writes the record down: before anything that it names is made, slots excepted, which name the sandbox themselves.
     pub(super) fn save(&self) -> Result<(), Error> {
         self.record.write(&self.dir())
     }
@@ -89,17 +96,28 @@ impl<'a> Launching<'a> {
         };
         self.live = true;
         let record = self.record.clone();
-        Ok(Started { record, pidfd, walls, warnings })
+        Ok(Started {
+            record,
+            pidfd,
+            walls,
+            warnings,
+        })
     }
 
     fn spawn(&self, image: &Image, channel: UnixStream) -> Result<std::process::Child, Error> {
         let complaints = self.dir().join(COMPLAINTS);
         let complaints = fs::File::create(&complaints).map_err(|e| io_error(&complaints.display().to_string(), e))?;
         let mut command = Command::new(image.path());
-        command.arg0("eyot-guest").env_clear().stdin(OwnedFd::from(channel)).stdout(Stdio::null()).stderr(complaints);
+        command
+            .arg0("eyot-guest")
+            .env_clear()
+            .stdin(OwnedFd::from(channel))
+            .stdout(Stdio::null())
+            .stderr(complaints);
         command.spawn().map_err(|source| {
             if source.kind() == io::ErrorKind::PermissionDenied {
-                let text = "the guest's program may not be executed from memory: set the sysctl vm.memfd_noexec below 2";
+                let text =
+                    "the guest's program may not be executed from memory: set the sysctl vm.memfd_noexec below 2";
                 return Error::Host(text.into());
             }
             io_error("starting the guest", source)
@@ -127,7 +145,7 @@ impl<'a> Launching<'a> {
                     };
                     self.record.group.verify(process.pid, &self.record.limits)?;
                     // Whoever comes after this process can find the guest from here on, so it may outlive us.
-                    self.save()?;
+                    self.record.write_guest(&self.dir())?;
                     frame::write(channel, &Commit {}).map_err(failed)?;
                     standing = Some((walls, warnings));
                 }
@@ -136,14 +154,23 @@ impl<'a> Launching<'a> {
                 }
                 Some(Progress::Failed(failure)) => return Err(failure_error(failure)),
                 Some(Progress::Cloned { .. }) => return Err(Error::Protocol("the guest was cloned twice".into())),
-                None => return Err(Error::Protocol(format!("the guest died while it started{}", self.complaints()))),
+                None => {
+                    return Err(Error::Protocol(format!(
+                        "the guest died while it started{}",
+                        self.complaints()
+                    )));
+                }
             }
         }
     }
 
     fn complaints(&self) -> String {
         let text = fs::read_to_string(self.dir().join(COMPLAINTS)).unwrap_or_default();
-        if text.trim().is_empty() { String::new() } else { format!(": {}", text.trim()) }
+        if text.trim().is_empty() {
+            String::new()
+        } else {
+            format!(": {}", text.trim())
+        }
     }
 }
 
@@ -161,7 +188,10 @@ impl Drop for Launching<'_> {
 }
 
 fn io_error(what: &str, source: io::Error) -> Error {
-    Error::Io { what: what.to_owned(), source }
+    Error::Io {
+        what: what.to_owned(),
+        source,
+    }
 }
 
 fn failure_error(failure: Failure) -> Error {

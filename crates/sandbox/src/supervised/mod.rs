@@ -20,8 +20,8 @@ mod launch;
 mod record;
 mod slots;
 
-pub(crate) use host::{Host, Parts, Standing};
 #[cfg(test)]
 pub(crate) use host::key;
+pub(crate) use host::{Host, Parts, Standing};
 pub(crate) use record::{Kind, Record};
 pub(crate) use slots::Slots;

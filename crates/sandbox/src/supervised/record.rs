@@ -10,8 +10,10 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-/// The record's file.
+/// The record's file, written before anything that it names is made.
 const FILE: &str = "spec.json";
+/// Who the guest is, written before the guest is told to run the agent.
+const GUEST: &str = "guest.json";
 /// The layout of the record; fields are only added, with a default.
 const VERSION: u32 = 1;
 
@@ -52,7 +54,9 @@ pub(crate) struct Record {
     pub(crate) first_id: Option<u32>,
     /// When it was started.
     pub(crate) created: String,
-    /// The guest, once there is one.
+    /// The guest, once there is one. In a file of its own: each of the two is written once, when it does not exist, so
+    /// neither needs the slow replacing of files that must never be torn.
+    #[serde(skip)]
     pub(crate) guest: Option<Process>,
 }
 
@@ -68,7 +72,13 @@ pub(crate) struct Process {
 
 impl Record {
     /// One for a sandbox that is about to be made.
-    pub(crate) fn new(kind: Kind, labels: BTreeMap<String, String>, limits: Limits, port: u16, created: String) -> Self {
+    pub(crate) fn new(
+        kind: Kind,
+        labels: BTreeMap<String, String>,
+        limits: Limits,
+        port: u16,
+        created: String,
+    ) -> Self {
         Self {
             version: VERSION,
             kind,
@@ -84,28 +94,48 @@ impl Record {
         }
     }
 
-    /// Reads a sandbox's record; `None` if it was never written or cannot be read.
+    /// Reads a sandbox's record; `None` if it was never written or is torn, as after a crash in the middle of it.
     pub(crate) fn read(dir: &Path) -> Option<Self> {
-        let record: Self = serde_json::from_slice(&fs::read(dir.join(FILE)).ok()?).ok()?;
+        let mut record: Self = serde_json::from_slice(&fs::read(dir.join(FILE)).ok()?).ok()?;
+        record.guest = fs::read(dir.join(GUEST))
+            .ok()
+            .and_then(|text| serde_json::from_slice(&text).ok());
         (record.version == VERSION).then_some(record)
     }
 
-    /// Replaces it in one step.
+    /// Writes all but the guest.
     pub(crate) fn write(&self, dir: &Path) -> Result<(), Error> {
-        let failed = |source| Error::Io { what: format!("writing {}", dir.join(FILE).display()), source };
-        let text = serde_json::to_vec(self).map_err(|error| failed(io::Error::other(error)))?;
-        // Not synced: after a power cut there is no process either that it could lead to.
-        let fresh = dir.join("spec.json.new");
-        fs::write(&fresh, text).and_then(|()| fs::rename(&fresh, dir.join(FILE))).map_err(failed)
+        write(&dir.join(FILE), self)
     }
+
+    /// Writes who the guest is.
+    pub(crate) fn write_guest(&self, dir: &Path) -> Result<(), Error> {
+        write(&dir.join(GUEST), &self.guest)
+    }
+}
+
+/// Not synced: after a power cut there is no process either that it could lead to.
+fn write(path: &Path, value: &impl Serialize) -> Result<(), Error> {
+    let text = serde_json::to_vec(value).map_err(io::Error::other);
+    text.and_then(|text| fs::write(path, text)).map_err(|source| Error::Io {
+        what: format!("writing {}", path.display()),
+        source,
+    })
 }
 
 impl Process {
     /// Looks at a process that cannot end and be replaced meanwhile, such as a child that nobody has waited for.
     pub(crate) fn of(pid: i32) -> Result<Self, Error> {
-        let failed = |source| Error::Io { what: format!("looking at process {pid}"), source };
+        let failed = |source| Error::Io {
+            what: format!("looking at process {pid}"),
+            source,
+        };
         let started = start_time(pid).ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?;
-        Ok(Self { pid, started, boot: boot().map_err(failed)? })
+        Ok(Self {
+            pid,
+            started,
+            boot: boot().map_err(failed)?,
+        })
     }
 
     /// A descriptor for exactly this process, if it still runs.
@@ -136,7 +166,12 @@ pub(crate) fn all(state_dir: &Path) -> Result<Vec<SandboxId>, Error> {
     let entries = match fs::read_dir(state_dir) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(source) => return Err(Error::Io { what: format!("listing {}", state_dir.display()), source }),
+        Err(source) => {
+            return Err(Error::Io {
+                what: format!("listing {}", state_dir.display()),
+                source,
+            });
+        }
     };
     // Whatever else lies there is not ours.
     let mut ids: Vec<_> = entries
@@ -156,17 +191,40 @@ mod tests {
         let me = i32::try_from(std::process::id()).unwrap();
         let process = Process::of(me).unwrap();
         assert!(process.open().is_some());
-        assert!(Process { started: process.started + 1, ..process.clone() }.open().is_none());
-        assert!(Process { boot: "another".into(), ..process }.open().is_none());
+        assert!(
+            Process {
+                started: process.started + 1,
+                ..process.clone()
+            }
+            .open()
+            .is_none()
+        );
+        assert!(
+            Process {
+                boot: "another".into(),
+                ..process
+            }
+            .open()
+            .is_none()
+        );
     }
 
     #[test]
     fn a_record_survives_and_a_torn_one_is_none() {
         let dir = tempfile::tempdir().unwrap();
-        let limits = Limits { memory: 1, pids: 2, cpu_millis: 3, scratch: 4, log: 5 };
-        let record = Record::new(Kind::Container, BTreeMap::new(), limits, 8080, "2026".into());
+        let limits = Limits {
+            memory: 1,
+            pids: 2,
+            cpu_millis: 3,
+            scratch: 4,
+            log: 5,
+        };
+        let mut record = Record::new(Kind::Container, BTreeMap::new(), limits, 8080, "2026".into());
         assert!(Record::read(dir.path()).is_none());
         record.write(dir.path()).unwrap();
+        assert_eq!(Record::read(dir.path()).unwrap(), record);
+        record.guest = Some(Process::of(i32::try_from(std::process::id()).unwrap()).unwrap());
+        record.write_guest(dir.path()).unwrap();
         assert_eq!(Record::read(dir.path()), Some(record));
         fs::write(dir.path().join(FILE), b"{\"version\":1,").unwrap();
         assert!(Record::read(dir.path()).is_none());

@@ -24,12 +24,20 @@ impl Slots {
     /// `count` numbers from 0, first tried from `seed` on.
     pub(crate) fn new(state_dir: &Path, kind: &'static str, count: u32, seed: u64) -> Self {
         let start = u32::try_from(seed % u64::from(count.max(1))).unwrap_or(0);
-        Self { dir: state_dir.join(".slots"), kind, count, next: AtomicU32::new(start) }
+        Self {
+            dir: state_dir.join(".slots"),
+            kind,
+            count,
+            next: AtomicU32::new(start),
+        }
     }
 
     /// Takes a number that nobody has and that `fits`; the name to release it by.
     pub(crate) fn claim(&self, id: &SandboxId, fits: impl Fn(u32) -> bool) -> Result<(u32, String), Error> {
-        let failed = |path: &Path, source| Error::Io { what: format!("claiming {}", path.display()), source };
+        let failed = |path: &Path, source| Error::Io {
+            what: format!("claiming {}", path.display()),
+            source,
+        };
         fs::create_dir_all(&self.dir).map_err(|source| failed(&self.dir, source))?;
         for _ in 0..self.count {
             let number = self.next.fetch_add(1, Ordering::Relaxed) % self.count;
@@ -40,14 +48,18 @@ impl Slots {
             let path = self.dir.join(&name);
             match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
                 Ok(mut file) => {
-                    file.write_all(id.as_str().as_bytes()).map_err(|source| failed(&path, source))?;
+                    file.write_all(id.as_str().as_bytes())
+                        .map_err(|source| failed(&path, source))?;
                     return Ok((number, name));
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(source) => return Err(failed(&path, source)),
             }
         }
-        Err(Error::Host(format!("all {} {} slots are taken by sandboxes; stop some", self.count, self.kind)))
+        Err(Error::Host(format!(
+            "all {} {} slots are taken by sandboxes; stop some",
+            self.count, self.kind
+        )))
     }
 
     /// Gives a sandbox's slot back. A slot that another sandbox has is left alone.
@@ -83,7 +95,10 @@ mod tests {
         assert_eq!(taken.iter().map(|(n, _)| *n).collect::<Vec<_>>(), [0, 1, 3]);
         assert!(slots.claim(&b, |n| n != 2).is_err());
         Slots::release(dir.path(), "port-1", &b);
-        assert!(slots.claim(&b, |n| n != 2).is_err(), "a slot was released by another's sandbox");
+        assert!(
+            slots.claim(&b, |n| n != 2).is_err(),
+            "a slot was released by another's sandbox"
+        );
         Slots::release(dir.path(), "port-1", &a);
         assert_eq!(slots.claim(&b, |n| n != 2).unwrap().0, 1);
         Slots::release_all(dir.path(), &a);
