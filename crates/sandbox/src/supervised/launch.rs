@@ -86,8 +86,12 @@ impl<'a> Launching<'a> {
         }
         let result = self.shake_hands(&mut channel, launch);
         if clones {
-            // The launcher's work is done once it has cloned the guest. If it has not, closing the channel ends it.
+            // The launcher's work is done once it has cloned the guest. If it failed or hangs, it goes, and a guest that it
+            // had cloned and not told us of ends with the channel.
             drop(channel);
+            if result.is_err() {
+                let _ = child.kill();
+            }
             let _ = child.wait();
         }
         let (walls, warnings) = result?;
