@@ -316,13 +316,6 @@ pub(super) async fn two_sandboxes_do_not_meet(bench: &Bench) {
     assert_eq!(run(&*two, "r = me").await.unwrap(), 2);
     assert_eq!(one.ports().await.unwrap(), [PORT]);
     if crate::sys::is_root() {
-        let owner = |sandbox: &dyn Sandbox| {
-            use std::os::unix::fs::MetadataExt;
-            fs::metadata(format!("/proc/{}", guest_pid(bench, sandbox.id())))
-                .unwrap()
-                .uid()
-        };
-        let _ = (owner(&*one), owner(&*two));
         let ids =
             |sandbox: &dyn Sandbox| fs::read_to_string(format!("/proc/{}/uid_map", guest_pid(bench, sandbox.id())));
         let [a, b] = [ids(&*one).unwrap(), ids(&*two).unwrap()];
