@@ -28,11 +28,13 @@ PYTHON = f"PYTHON_{sys.version_info.major}_{sys.version_info.minor}"
 class Server:
     """One `eyot serve` and clients for it."""
 
-    def __init__(self, data_dir, driver="auto", env=None, args=()):
+    def __init__(self, data_dir, driver="auto", env=None, args=(), binary=EYOT, run_as=None):
         self.data_dir = Path(data_dir)
         self.driver_wanted = driver
         self.extra_env = env or {}
         self.args = list(args)
+        self.binary = binary
+        self.run_as = run_as or {}  # `user`, `group` and such, for subprocess
         self.process = None
         self.url = None
         self.driver = None
@@ -40,11 +42,11 @@ class Server:
     def start(self, listen="127.0.0.1:0"):
         env = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "EYOT__"))}
         env.update(self.extra_env)
-        command = [EYOT, "serve", "--listen", listen, "--data-dir", str(self.data_dir), "--driver", self.driver_wanted]
+        command = [self.binary, "serve", "--listen", listen, "--data-dir", str(self.data_dir), "--driver", self.driver_wanted]
         self.data_dir.mkdir(parents=True, exist_ok=True)
         self.stderr = open(self.data_dir.parent / f"{self.data_dir.name}.stderr", "ab")
         self.process = subprocess.Popen(
-            command + self.args, env=env, stdout=subprocess.PIPE, stderr=self.stderr, text=True
+            command + self.args, env=env, stdout=subprocess.PIPE, stderr=self.stderr, text=True, **self.run_as
         )
         line = self.process.stdout.readline()
         match = re.search(r"(https?://\S+).*driver[ :]+(\w+)", line)
@@ -60,8 +62,8 @@ class Server:
     def env(self):
         """What `eyot env` prints."""
         out = subprocess.run(
-            [EYOT, "env", "--data-dir", str(self.data_dir), "--format", "json"],
-            check=True, capture_output=True, text=True, timeout=20,
+            [self.binary, "env", "--data-dir", str(self.data_dir), "--format", "json"],
+            check=True, capture_output=True, text=True, timeout=20, **self.run_as,
         )
         return json.loads(out.stdout)
 
@@ -96,7 +98,7 @@ class Server:
         base.update({k: v for k, v in self.env().items()})
         base.update(env or {})
         kwargs.setdefault("timeout", 300)
-        done = subprocess.run([EYOT, *args], env=base, capture_output=True, text=True, **kwargs)
+        done = subprocess.run([self.binary, *args], env=base, capture_output=True, text=True, **kwargs)
         if check and done.returncode != 0:
             raise AssertionError(f"eyot {args} failed with {done.returncode}:\n{done.stdout}\n{done.stderr}\n{self.stderr_text()}")
         return done
