@@ -11,8 +11,6 @@ pub(crate) struct Tally {
     pub(crate) failed: u64,
     /// What could not run here, each as `name: reason`.
     pub(crate) skipped: Vec<String>,
-    /// Skipped tests that were only counted.
-    pub(crate) unnamed: u64,
     /// What went wrong beside single tests.
     pub(crate) troubles: Vec<String>,
 }
@@ -23,7 +21,6 @@ impl Tally {
         self.passed += other.passed;
         self.failed += other.failed;
         self.skipped.extend(other.skipped);
-        self.unnamed += other.unnamed;
         self.troubles.extend(other.troubles);
     }
 
@@ -43,7 +40,7 @@ impl fmt::Display for Tally {
         for trouble in &self.troubles {
             writeln!(f, "trouble: {trouble}")?;
         }
-        let skipped = self.unnamed + self.skipped.len() as u64;
+        let skipped = self.skipped.len();
         writeln!(f, "{} passed, {} failed, {skipped} skipped", self.passed, self.failed)
     }
 }
