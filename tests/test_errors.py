@@ -113,6 +113,7 @@ class World:
         self.directory = directory
         self.held = []
         self.threads = []
+        self.waiting = []
 
     @cached_property
     def healthy(self):
@@ -124,14 +125,18 @@ class World:
         }
         return Stage(self.directory, "healthy", silent)
 
-    @cached_property
+    @property
     def creating(self):
-        """Id of a runtime that stays CREATING: its artifact never arrives."""
+        """Id of a runtime that is CREATING and stays so for a minute and a half: its artifact never arrives."""
+        control = self.healthy.clients[CONTROL]
+        if self.waiting and control.get_agent_runtime(agentRuntimeId=self.waiting[-1])["status"] == "CREATING":
+            return self.waiting[-1]
         code = {"s3": {"bucket": "silent-bucket", "prefix": "agent.zip"}}
         artifact = {"codeConfiguration": {**self.healthy.artifact["codeConfiguration"], "code": code}}
-        made = self.healthy.clients[CONTROL].create_agent_runtime(
-            **self.healthy.settings(agentRuntimeName="forever", agentRuntimeArtifact=artifact))
+        made = control.create_agent_runtime(
+            **self.healthy.settings(agentRuntimeName=f"waiting{len(self.waiting)}", agentRuntimeArtifact=artifact))
         assert made["status"] == "CREATING"
+        self.waiting.append(made["agentRuntimeId"])
         return made["agentRuntimeId"]
 
     @cached_property
