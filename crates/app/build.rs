@@ -9,6 +9,10 @@ use std::process::Command;
 
 const PACKAGE: &str = "eyot-sample-agent";
 
+/// What a failure most often means on Linux, as nothing else on a machine needs this library.
+const STATIC_LIBC: &str = "If the linker cannot find -lc, or there is no linker, install a C compiler with its static C \
+    library (on Debian and Ubuntu `apt install gcc libc6-dev`, on Fedora `dnf install gcc glibc-static`)";
+
 /// What of the outer build must not leak into the nested one.
 const CLEAN: [&str; 12] = [
     "CARGO_BUILD_RUSTFLAGS",
@@ -78,6 +82,8 @@ fn build(workspace: &Path, target: &str, linux: bool) -> Result<PathBuf, Box<dyn
         ])
         .arg("--target-dir")
         .arg(&target_dir)
+        // Else a `build.build-dir` of the user's, which the outer build has locked, would be waited for without end.
+        .env("CARGO_BUILD_BUILD_DIR", &target_dir)
         .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1")
         .env("CARGO_PROFILE_RELEASE_STRIP", "symbols")
         .env("CARGO_PROFILE_RELEASE_DEBUG", "false")
@@ -88,7 +94,11 @@ fn build(workspace: &Path, target: &str, linux: bool) -> Result<PathBuf, Box<dyn
     }
     let status = cargo.status()?;
     if !status.success() {
-        return Err(format!("building the sample agent (package {PACKAGE}) for {target} failed: {status}").into());
+        let hint = if linux { STATIC_LIBC } else { "" };
+        return Err(format!(
+            "building the sample agent (package {PACKAGE}) for {target} failed ({status}), see above. {hint}"
+        )
+        .into());
     }
     Ok(target_dir.join(target).join("release").join(PACKAGE))
 }

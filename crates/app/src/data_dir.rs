@@ -11,9 +11,13 @@
 //! spool/        request bodies on their way through; the files in it have no names
 //! ```
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long a client command waits for a server that was started a moment ago.
+const STARTING: Duration = Duration::from_secs(10);
 
 /// Paths inside a data directory.
 #[derive(Debug, Clone)]
@@ -97,14 +101,26 @@ impl DataDir {
                  directory with --data-dir, or set the AWS_ENDPOINT_URL_BEDROCK_AGENTCORE and AWS_* variables"
             )
         };
-        let text = std::fs::read(&path).with_context(hint)?;
-        let server: ServerFile =
-            serde_json::from_slice(&text).with_context(|| format!("{} cannot be read", path.display()))?;
         // The announcement of a server that was killed stays behind; the lock of a dead process does not.
-        let lock = std::fs::File::open(self.0.join("lock")).with_context(hint)?;
-        match lock.try_lock_shared() {
-            Err(std::fs::TryLockError::WouldBlock) => Ok(server),
-            _ => Err(anyhow::Error::msg(hint())),
+        let Ok(lock) = std::fs::File::open(self.0.join("lock")) else {
+            bail!("{}", hint())
+        };
+        let patience = std::time::Instant::now() + STARTING;
+        loop {
+            if !matches!(lock.try_lock_shared(), Err(std::fs::TryLockError::WouldBlock)) {
+                bail!("{}", hint());
+            }
+            match std::fs::read(&path) {
+                Ok(text) => {
+                    let server = serde_json::from_slice(&text);
+                    return server.with_context(|| format!("{} cannot be read", path.display()));
+                }
+                Err(_) if std::time::Instant::now() < patience => std::thread::sleep(Duration::from_millis(20)),
+                Err(_) => bail!(
+                    "the server on the data directory {} is still starting: try again",
+                    self.0.display()
+                ),
+            }
         }
     }
 }

@@ -30,10 +30,14 @@ enum Format {
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let variables = variables(&connection_from_data_dir(&data_dir::resolve(args.data_dir)).await?);
     match args.format {
-        Format::Shell => variables.iter().for_each(|(name, value)| println!("export {name}='{value}'")),
+        Format::Shell => variables
+            .iter()
+            .for_each(|(name, value)| println!("export {name}='{value}'")),
         Format::Json => {
-            let object: serde_json::Map<_, _> =
-                variables.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
+            let object: serde_json::Map<_, _> = variables
+                .into_iter()
+                .map(|(name, value)| (name.to_owned(), value.into()))
+                .collect();
             println!("{}", serde_json::to_string_pretty(&object)?);
         }
     }
@@ -59,12 +63,12 @@ fn variables(connection: &Connection) -> Vec<(&'static str, String)> {
 }
 
 /// The connection that the AWS variables describe, if an endpoint is among them; an error if they are incomplete.
-pub(crate) fn connection_from_variables(
-    read: impl Fn(&str) -> Option<String>,
-) -> anyhow::Result<Option<Connection>> {
+pub(crate) fn connection_from_variables(read: impl Fn(&str) -> Option<String>) -> anyhow::Result<Option<Connection>> {
     let read = |name: &str| read(name).filter(|value| !value.is_empty());
     let (data_url, control_url) = (read(DATA_URL), read(CONTROL_URL));
-    let Some(one) = data_url.clone().or_else(|| control_url.clone()) else { return Ok(None) };
+    let Some(one) = data_url.clone().or_else(|| control_url.clone()) else {
+        return Ok(None);
+    };
     let need = |name: &str| {
         read(name).with_context(|| {
             format!("{DATA_URL} is set but {name} is not: run `eval \"$(eyot env)\"` or unset {DATA_URL}")
@@ -73,7 +77,9 @@ pub(crate) fn connection_from_variables(
     Ok(Some(Connection {
         control_url: control_url.unwrap_or_else(|| one.clone()),
         data_url: data_url.unwrap_or(one),
-        region: read(REGION).or_else(|| read("AWS_DEFAULT_REGION")).unwrap_or_else(|| "us-west-2".to_owned()),
+        region: read(REGION)
+            .or_else(|| read("AWS_DEFAULT_REGION"))
+            .unwrap_or_else(|| "us-west-2".to_owned()),
         access_key_id: need(KEY_ID)?,
         secret: need(SECRET)?,
         session_token: read("AWS_SESSION_TOKEN"),
@@ -84,9 +90,19 @@ pub(crate) fn connection_from_variables(
 pub(crate) async fn connection_from_data_dir(dir: &DataDir) -> anyhow::Result<Connection> {
     let ServerFile { url, region, .. } = dir.server()?;
     let (access_key_id, secret) = crate::serve::read_root_key(dir).await.with_context(|| {
-        format!("cannot read the root key in {}; only its owner can", dir.path().display())
+        format!(
+            "cannot read the root key in {}; only its owner can",
+            dir.path().display()
+        )
     })?;
-    Ok(Connection { control_url: url.clone(), data_url: url, region, access_key_id, secret, session_token: None })
+    Ok(Connection {
+        control_url: url.clone(),
+        data_url: url,
+        region,
+        access_key_id,
+        secret,
+        session_token: None,
+    })
 }
 
 #[cfg(test)]
@@ -106,7 +122,10 @@ mod tests {
         let set = variables(&connection);
         let read = |name: &str| set.iter().find(|(n, _)| *n == name).map(|(_, v)| v.clone());
         let back = connection_from_variables(read).unwrap().unwrap();
-        assert_eq!((back.control_url, back.data_url), (connection.control_url, connection.data_url));
+        assert_eq!(
+            (back.control_url, back.data_url),
+            (connection.control_url, connection.data_url)
+        );
         assert_eq!((back.region, back.secret), (connection.region, connection.secret));
     }
 

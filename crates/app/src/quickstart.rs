@@ -6,7 +6,7 @@
 use crate::client::Client;
 use crate::deploy::{release, sample};
 use crate::invoke::Invocation;
-use crate::serve::{self, Running};
+use crate::serve::{self, Running, Signals};
 use crate::{data_dir, env};
 use anyhow::{Context, ensure};
 use domain::id::{RuntimeName, SessionId};
@@ -38,25 +38,35 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         listen: Some(args.listen.map_or_else(free_address, Ok)?),
         data_dir: Some(home.path().join("data")),
         driver: args.driver,
-        log: Some("warn".to_owned()),
+        // The driver's warnings are shown as notes below.
+        log: Some("error".to_owned()),
         ..serve::Args::default()
     };
     let config = serve.configuration()?;
     serve::start_logging(&config)?;
 
     step("Starting a server in a temporary directory")?;
-    let running = Running::start(config).await?;
+    let mut signals = Signals::install()?;
+    let running = tokio::select! {
+        running = Running::start(config) => running?,
+        () = signals.received() => return Ok(()),
+    };
     let shown = tokio::select! {
         shown = show(&running, home.path(), args.exit) => shown,
-        signal = serve::wait_for_signal() => signal,
+        () = signals.received() => Ok(()),
     };
+    signals.leave_at_the_next();
     running.stop().await?;
     shown
 }
 
 async fn show(running: &Running, home: &std::path::Path, exit: bool) -> anyhow::Result<()> {
     line(&format!("  serving at {}", running.url))?;
-    line(&format!("  isolation driver: {} ({})", running.driver, running.probe.walls.join(", ")))?;
+    line(&format!(
+        "  isolation driver: {} ({})",
+        running.driver,
+        running.probe.walls.join(", ")
+    ))?;
     for warning in &running.probe.warnings {
         line(&format!("  note: {warning}"))?;
     }

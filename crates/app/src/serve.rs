@@ -27,7 +27,7 @@ use std::time::Duration;
 use storage::files::FileBlobs;
 use storage::seal::MasterKey;
 use storage::sqlite::Store;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use toml::Value;
@@ -69,7 +69,9 @@ impl Args {
         if let Some(path) = &self.config {
             layers.file(path)?;
         }
-        layers.environment(std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))))?;
+        layers.environment(
+            std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))),
+        )?;
         let text = |value: &dyn ToString| Value::String(value.to_string());
         let path = |value: &PathBuf| Value::String(value.to_string_lossy().into_owned());
         let flags = [
@@ -94,34 +96,58 @@ impl Args {
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let config = args.configuration()?;
     start_logging(&config)?;
-    let running = Running::start(config).await?;
+    // Before the first line that says that the server is there: whoever reads it may signal at once.
+    let mut signals = Signals::install()?;
+    let running = tokio::select! {
+        running = Running::start(config) => running?,
+        () = signals.received() => return Ok(()),
+    };
     println!("eyot is ready at {} (driver: {})", running.url, running.driver);
-    wait_for_signal().await?;
+    signals.received().await;
+    signals.leave_at_the_next();
     running.stop().await
 }
 
-/// Returns at the first SIGTERM or SIGINT. A second one ends the process at once.
-pub(crate) async fn wait_for_signal() -> anyhow::Result<()> {
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// SIGTERM and SIGINT, caught from the moment of [`Signals::install`] on.
+#[derive(Debug)]
+pub(crate) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// Catches both from now on.
+    pub(crate) fn install() -> anyhow::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
     }
-    tokio::spawn(async move {
+
+    /// Returns when one has come.
+    pub(crate) async fn received(&mut self) {
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
         }
-        tracing::warn!("second signal: leaving without draining; sandboxes are removed at the next start");
-        std::process::exit(130);
-    });
-    Ok(())
+    }
+
+    /// Ends the process at the next one, for whoever does not want to wait for the drain.
+    pub(crate) fn leave_at_the_next(mut self) {
+        tokio::spawn(async move {
+            self.received().await;
+            tracing::warn!("second signal: leaving without draining; sandboxes are removed at the next start");
+            std::process::exit(130);
+        });
+    }
 }
 
 /// Sends log lines to standard error.
 pub(crate) fn start_logging(config: &Config) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&config.log).with_context(|| format!("'{}' is not a log filter", config.log))?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     match config.log_format {
         LogFormat::Text => lines.with_target(false).init(),
         LogFormat::Json => lines.json().init(),
@@ -156,6 +182,8 @@ impl Running {
         config.data_dir = std::path::absolute(&config.data_dir)?;
         let dir = crate::data_dir::resolve(Some(config.data_dir.clone()));
         let lock = storage::lock::DataDir::acquire(dir.path())?;
+        // What a server that was killed left: clients would believe it as long as we hold the lock.
+        dir.withdraw();
         std::fs::create_dir_all(dir.spool()).with_context(|| format!("cannot make {}", dir.spool().display()))?;
         config.server.spool_dir.get_or_insert_with(|| dir.spool());
 
@@ -164,7 +192,10 @@ impl Running {
         let keys = Arc::new(Keys::open(store.clone(), master).await?);
         keys.ensure_root(&config.account).await?;
 
-        let sandboxes = sandbox::Config { state_dir: dir.sandboxes(), clock: clock.clone() };
+        let sandboxes = sandbox::Config {
+            state_dir: dir.sandboxes(),
+            clock: clock.clone(),
+        };
         let (driver, probe) = sandbox::detect(sandboxes, config.driver.into()).await?;
         for warning in &probe.warnings {
             tracing::warn!("driver {}: {warning}", driver.name());
@@ -178,10 +209,18 @@ impl Running {
         let sessions = Router::new(config.runtime.session, driver, clock.clone(), runtime_metrics);
         let recovered = sessions.recover().await?;
         if recovered.destroyed + recovered.left > 0 {
-            tracing::info!(recovered.destroyed, recovered.left, "removed the sandboxes of an earlier server");
+            tracing::info!(
+                recovered.destroyed,
+                recovered.left,
+                "removed the sandboxes of an earlier server"
+            );
         }
 
-        let interpreters = config.interpreters.into_iter().map(|(name, path)| (name.to_uppercase(), path)).collect();
+        let interpreters = config
+            .interpreters
+            .into_iter()
+            .map(|(name, path)| (name.to_uppercase(), path))
+            .collect();
         let artifacts = Artifacts::new(
             config.runtime.artifacts,
             &config.runtime.s3,
@@ -233,7 +272,18 @@ impl Running {
             account: config.account.to_string(),
         })?;
         readiness.set(true);
-        Ok(Self { url, driver: driver_name, probe, dir, control, sessions, readiness, shutdown, serving, _lock: lock })
+        Ok(Self {
+            url,
+            driver: driver_name,
+            probe,
+            dir,
+            control,
+            sessions,
+            readiness,
+            shutdown,
+            serving,
+            _lock: lock,
+        })
     }
 
     /// Drains: no new work, answers in flight finish within the grace, sessions end, nothing remains.
@@ -243,7 +293,10 @@ impl Running {
         self.shutdown.cancel();
         let drained = self.serving.await.context("the server's task failed")?;
         self.control.shutdown().await;
-        let left = self.sessions.shutdown(self.sessions.config().stop_grace + END_GRACE).await;
+        let left = self
+            .sessions
+            .shutdown(self.sessions.config().stop_grace + END_GRACE)
+            .await;
         if left > 0 {
             tracing::warn!("{left} sessions have not ended; what remains of them is removed at the next start");
         }
@@ -269,7 +322,10 @@ pub(crate) async fn read_root_key(dir: &DataDir) -> anyhow::Result<(String, Stri
 
 /// Both planes are signed for the same service name.
 fn scope(region: &Region) -> Scope {
-    Scope { region: region.to_string(), service: "bedrock-agentcore".to_owned() }
+    Scope {
+        region: region.to_string(),
+        service: "bedrock-agentcore".to_owned(),
+    }
 }
 
 /// An address that a client on this machine can use for one that the server listens on.

@@ -11,7 +11,7 @@ pub(crate) enum Error {
     #[error("the endpoint {0} {1}")]
     Endpoint(String, String),
     /// Nobody answers there.
-    #[error("cannot reach {0}: {1}; is the server running? `eyot serve` starts one")]
+    #[error("cannot reach {0}; is the server running? `eyot serve` starts one")]
     Unreachable(String, #[source] std::io::Error),
     /// The server took the call and did not answer.
     #[error("{0} did not answer within {1:?}")]

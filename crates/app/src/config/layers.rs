@@ -14,6 +14,8 @@ pub(crate) struct Layers {
     merged: Table,
     /// Which source set the value at a dotted path.
     origins: BTreeMap<String, String>,
+    /// The text of environment variables that read as something else than a string, by dotted path.
+    texts: BTreeMap<String, String>,
 }
 
 impl Layers {
@@ -21,8 +23,7 @@ impl Layers {
     pub(crate) fn file(&mut self, path: &Path) -> anyhow::Result<()> {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("cannot read the configuration file {}", path.display()))?;
-        let table: Table =
-            toml::from_str(&text).with_context(|| format!("{} is not valid TOML", path.display()))?;
+        let table: Table = toml::from_str(&text).with_context(|| format!("{} is not valid TOML", path.display()))?;
         self.merge(table, &path.display().to_string());
         Ok(())
     }
@@ -30,12 +31,22 @@ impl Layers {
     /// Adds `EYOT__SECTION__KEY=value` variables. A value that reads as TOML is that; anything else is a string.
     pub(crate) fn environment(&mut self, vars: impl Iterator<Item = (String, String)>) -> anyhow::Result<()> {
         for (name, text) in vars {
-            let Some(rest) = name.strip_prefix(PREFIX) else { continue };
+            let Some(rest) = name.strip_prefix(PREFIX) else {
+                continue;
+            };
             let path: Vec<String> = rest.split("__").map(str::to_lowercase).collect();
             if path.iter().any(String::is_empty) {
                 bail!("the environment variable {name} does not name a key: write {PREFIX}SECTION__KEY");
             }
-            self.set(&path.iter().map(String::as_str).collect::<Vec<_>>(), scalar(&text), &format!("environment variable {name}"));
+            let value = scalar(&text);
+            if !value.is_str() {
+                self.texts.insert(path.join("."), text);
+            }
+            self.set(
+                &path.iter().map(String::as_str).collect::<Vec<_>>(),
+                value,
+                &format!("environment variable {name}"),
+            );
         }
         Ok(())
     }
@@ -51,18 +62,39 @@ impl Layers {
     }
 
     /// Reads the result as `T`; an error names the key and its source.
-    pub(crate) fn read<T: DeserializeOwned>(self) -> anyhow::Result<T> {
-        let Self { merged, origins } = self;
-        serde_path_to_error::deserialize(Value::Table(merged)).map_err(|error| {
+    pub(crate) fn read<T: DeserializeOwned>(mut self) -> anyhow::Result<T> {
+        loop {
+            let error = match serde_path_to_error::deserialize(Value::Table(self.merged.clone())) {
+                Ok(read) => return Ok(read),
+                Err(error) => error,
+            };
             let path = error.path().to_string();
-            let cause = error.into_inner().to_string();
-            let cause = cause.trim();
-            match origins.iter().rev().find(|(set, _)| **set == path || set.starts_with(&format!("{path}."))) {
-                _ if path == "." => anyhow::anyhow!("configuration: {cause}"),
-                Some((_, origin)) => anyhow::anyhow!("configuration key '{path}' (from {origin}): {cause}"),
-                None => anyhow::anyhow!("configuration key '{path}': {cause}"),
+            // A variable has no quotes, so whether `123456789012` is a number or a text only its key can tell.
+            match self.texts.remove(&path) {
+                Some(text) => {
+                    let keys: Vec<&str> = path.split('.').collect();
+                    let origin = self.origins.get(&path).cloned().unwrap_or_default();
+                    self.set(&keys, Value::String(text), &origin);
+                }
+                None => return Err(self.explain(&path, &error.into_inner().to_string())),
             }
-        })
+        }
+    }
+
+    fn explain(&self, path: &str, cause: &str) -> anyhow::Error {
+        // The reader adds lines of its own about where; the path says it better.
+        let cause = cause.trim().lines().next().unwrap_or_default();
+        let hint = if cause.contains("unsigned duration") {
+            ", such as \"30s\" or \"15m\""
+        } else {
+            ""
+        };
+        let set = |(set, _): &(&String, &String)| *set == path || set.starts_with(&format!("{path}."));
+        match self.origins.iter().rev().find(set) {
+            _ if path == "." => anyhow::anyhow!("configuration: {cause}"),
+            Some((_, origin)) => anyhow::anyhow!("configuration key '{path}' (from {origin}): {cause}{hint}"),
+            None => anyhow::anyhow!("configuration key '{path}': {cause}{hint}"),
+        }
     }
 
     fn merge(&mut self, table: Table, origin: &str) {
@@ -72,7 +104,11 @@ impl Layers {
 
 fn merge_into(base: &mut Table, over: Table, path: &str, origin: &str, origins: &mut BTreeMap<String, String>) {
     for (key, value) in over {
-        let here = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+        let here = if path.is_empty() {
+            key.clone()
+        } else {
+            format!("{path}.{key}")
+        };
         match (base.get_mut(&key), value) {
             (Some(Value::Table(below)), Value::Table(above)) => merge_into(below, above, &here, origin, origins),
             (None, Value::Table(above)) => {
@@ -89,7 +125,9 @@ fn merge_into(base: &mut Table, over: Table, path: &str, origin: &str, origins: 
 }
 
 fn scalar(text: &str) -> Value {
-    let as_toml = toml::from_str::<Table>(&format!("v = {text}")).ok().and_then(|mut table| table.remove("v"));
+    let as_toml = toml::from_str::<Table>(&format!("v = {text}"))
+        .ok()
+        .and_then(|mut table| table.remove("v"));
     as_toml.unwrap_or_else(|| Value::String(text.to_owned()))
 }
 
@@ -113,7 +151,11 @@ mod tests {
     }
 
     fn vars(pairs: &[(&str, &str)]) -> std::vec::IntoIter<(String, String)> {
-        pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect::<Vec<_>>().into_iter()
+        pairs
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect::<Vec<_>>()
+            .into_iter()
     }
 
     #[test]
@@ -123,10 +165,35 @@ mod tests {
         std::fs::write(&file, "name = 'file'\n[inner]\ncount = 1\ntext = 'file'\n").unwrap();
         let mut layers = Layers::default();
         layers.file(&file).unwrap();
-        layers.environment(vars(&[("EYOT__INNER__COUNT", "2"), ("UNRELATED", "x"), ("EYOT__NAME", "env")])).unwrap();
+        layers
+            .environment(vars(&[
+                ("EYOT__INNER__COUNT", "2"),
+                ("UNRELATED", "x"),
+                ("EYOT__NAME", "env"),
+            ]))
+            .unwrap();
         layers.set(&["name"], Value::String("flag".into()), "--name");
         let read: Sample = layers.read().unwrap();
-        assert_eq!(read, Sample { name: "flag".into(), inner: Inner { count: 2, text: "file".into() } });
+        assert_eq!(
+            read,
+            Sample {
+                name: "flag".into(),
+                inner: Inner {
+                    count: 2,
+                    text: "file".into()
+                }
+            }
+        );
+    }
+
+    #[test]
+    fn a_variable_of_digits_is_a_text_where_a_text_belongs() {
+        let mut layers = Layers::default();
+        layers
+            .environment(vars(&[("EYOT__NAME", "123456789012"), ("EYOT__INNER__COUNT", "7")]))
+            .unwrap();
+        let read: Sample = layers.read().unwrap();
+        assert_eq!((read.name.as_str(), read.inner.count), ("123456789012", 7));
     }
 
     #[test]
@@ -139,9 +206,13 @@ mod tests {
                 assert!(message.contains(part), "{message} lacks {part}");
             }
         };
-        check(&[("EYOT__INNER__COUNT", "many")], &["inner.count", "EYOT__INNER__COUNT"]);
+        check(
+            &[("EYOT__INNER__COUNT", "many")],
+            &["inner.count", "EYOT__INNER__COUNT"],
+        );
         check(&[("EYOT__INNER__COUNTS", "1")], &["inner.counts", "unknown field"]);
         check(&[("EYOT__NONSENSE", "1")], &["nonsense"]);
+        check(&[("EYOT__INNER__COUNT", "1.5")], &["inner.count", "EYOT__INNER__COUNT"]);
         assert!(Layers::default().environment(vars(&[("EYOT__A____B", "1")])).is_err());
     }
 }

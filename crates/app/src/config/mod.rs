@@ -96,7 +96,11 @@ impl Default for Config {
 
 /// `$EYOT_DATA_DIR` is clap's business; this is what holds without it.
 pub(crate) fn default_data_dir() -> PathBuf {
-    let base = std::env::var_os("XDG_DATA_HOME").filter(|v| !v.is_empty()).map(PathBuf::from);
+    let base = std::env::var_os("XDG_DATA_HOME")
+        .filter(|v| !v.is_empty())
+        .map(PathBuf::from);
     let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/share"));
-    base.or_else(home).unwrap_or_else(|| PathBuf::from("/var/lib")).join("eyot")
+    base.or_else(home)
+        .unwrap_or_else(|| PathBuf::from("/var/lib"))
+        .join("eyot")
 }
