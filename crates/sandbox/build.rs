@@ -8,6 +8,10 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// What a failure most often means, as nothing else on a machine needs this library.
+const STATIC_LIBC: &str = "If the linker cannot find -lc, or there is no linker, install a C compiler with its static C \
+    library (on Debian and Ubuntu `apt install gcc libc6-dev`, on Fedora `dnf install gcc glibc-static`)";
+
 /// What of the outer build must not leak into the nested one.
 const CLEAN: [&str; 12] = [
     "CARGO_BUILD_RUSTFLAGS",
@@ -82,6 +86,8 @@ fn build(workspace: &Path, target: &str) -> Result<PathBuf, Box<dyn std::error::
         ])
         .arg("--target-dir")
         .arg(&target_dir)
+        // Else a `build.build-dir` of the user's, which the outer build has locked, would be waited for without end.
+        .env("CARGO_BUILD_BUILD_DIR", &target_dir)
         .env("RUSTFLAGS", "-C target-feature=+crt-static")
         .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "s")
         .env("CARGO_PROFILE_RELEASE_LTO", "fat")
@@ -92,7 +98,10 @@ fn build(workspace: &Path, target: &str) -> Result<PathBuf, Box<dyn std::error::
         .env("CARGO_INCREMENTAL", "0");
     let status = cargo.status()?;
     if !status.success() {
-        return Err(format!("building the guest (package eyot-guest) for {target} failed: {status}").into());
+        return Err(format!(
+            "building the guest (package eyot-guest) for {target} failed ({status}), see above. {STATIC_LIBC}"
+        )
+        .into());
     }
     Ok(target_dir.join(target).join("release/eyot-guest"))
 }

@@ -320,9 +320,12 @@ pub(super) async fn what_cannot_be_run_is_the_artifacts_fault(bench: &Bench) {
         bench.driver.start(bench.spec(&[])).await,
         Err(Error::Artifact(_))
     ));
+    // An unpacked package that is not there is not.
     let mut spec = bench.shell("true");
     spec.package = bench.package().join("nowhere");
-    assert!(matches!(bench.driver.start(spec).await, Err(Error::Artifact(_))));
+    assert!(matches!(bench.driver.start(spec.clone()).await, Err(Error::Io { .. })));
+    spec.package = bench.package().join("plain");
+    assert!(matches!(bench.driver.start(spec).await, Err(Error::Host(_))));
     // A relative program is the package's.
     let (sandbox, exit) = bench.ended(bench.spec(&["./run", "this"])).await;
     assert_eq!(
@@ -364,6 +367,21 @@ pub(super) async fn a_leftover_is_found_adopted_and_destroyed(bench: &Bench) {
     let found = last.list().await.unwrap();
     assert_eq!((found[0].id.as_str(), found[0].alive), (torn.as_str(), false));
     last.destroy(&torn).await.unwrap();
+    // A newer server's record names what this one could not find: all of it stays until it can be read again.
+    let newer = SandboxId::generate();
+    let dir = bench.state_dir().join(newer.as_str());
+    fs::create_dir(&dir).unwrap();
+    fs::write(dir.join("spec.json"), r#"{"version":2}"#).unwrap();
+    let found = last.list().await.unwrap();
+    assert_eq!((&found[0].id, found[0].alive), (&newer, false));
+    for error in [
+        last.adopt(&newer).await.unwrap_err(),
+        last.destroy(&newer).await.unwrap_err(),
+    ] {
+        assert!(error.to_string().contains("newer eyot"), "{error}");
+    }
+    assert!(dir.join("spec.json").exists());
+    fs::remove_dir_all(dir).unwrap();
 }
 
 pub(super) async fn wait_for_log(sandbox: &dyn crate::Sandbox, text: &str) {

@@ -83,6 +83,8 @@ pub(super) fn find_file(root: &Path, name: &str) -> Result<String, Error> {
         what: format!("look for the entry point {name:?}"),
         source: e,
     };
+    // First: an unpacked package that has vanished is not its owner's fault.
+    let real_root = root.canonicalize().map_err(io)?;
     let file = root.join(&path);
     let real = match file.canonicalize() {
         Ok(real) => real,
@@ -96,7 +98,7 @@ pub(super) fn find_file(root: &Path, name: &str) -> Result<String, Error> {
         }
         Err(e) => return Err(io(e)),
     };
-    if !real.starts_with(root.canonicalize().map_err(io)?) {
+    if !real.starts_with(real_root) {
         return Err(Error::Artifact(format!(
             "the entry point {name:?} is a link that leads out of the code package"
         )));

@@ -91,7 +91,7 @@ impl Runtimes {
         }
     }
 
-    /// The runtimes that work, by name, each with its interpreter. Asks for all at once.
+    /// The runtimes that work, Python before Node.js and older before newer, each with its interpreter. Asks for all at once.
     pub fn available(&self) -> impl Iterator<Item = (&'static str, &Path)> {
         thread::scope(|scope| {
             for index in 0..KNOWN.len() {

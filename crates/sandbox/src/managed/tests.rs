@@ -178,6 +178,8 @@ fn entry_points_that_cannot_run_are_refused_with_the_reason() {
     assert!(two.contains("\"missing.py\" is not in the code package"), "{two}");
     let none = host().resolve("PYTHON_3_11", &[], dir.path()).unwrap_err().to_string();
     assert!(none.contains("empty"), "{none}");
+    let vanished = host().resolve("PYTHON_3_11", &words("main.py"), &dir.path().join("nowhere"));
+    assert!(matches!(vanished, Err(Error::Io { .. })), "{vanished:?}");
 }
 
 #[test]
@@ -186,11 +188,11 @@ fn a_runtime_that_is_not_here_says_which_are() {
     for (runtime, reason) in [
         (
             "PYTHON_3_14",
-            "PYTHON_3_14 is not available on this host; it has NODE_22 (/opt/node/bin/node), PYTHON_3_11 (/usr/bin/python3.11)",
+            "PYTHON_3_14 is not available on this host; it has PYTHON_3_11 (/usr/bin/python3.11), NODE_22 (/opt/node/bin/node)",
         ),
         (
             "PYTHON_3_12",
-            "the configured interpreter /x is of version 3.8; it has NODE_22",
+            "the configured interpreter /x is of version 3.8; it has PYTHON_3_11",
         ),
     ] {
         let error = host().resolve(runtime, &words("main.py"), dir.path()).unwrap_err();

@@ -172,7 +172,8 @@ impl Host {
             let ids = record::all(&host.config.state_dir)?;
             let held = host.held().clone();
             let found = ids.into_iter().filter(|id| !held.contains(id)).map(|id| {
-                let record = Record::read(&host.dir(&id));
+                // Why one cannot be read is said when it is adopted or destroyed.
+                let record = Record::read(&host.dir(&id)).ok().flatten();
                 let mine = record.as_ref().is_some_and(|record| record.kind == host.kind);
                 let guest = record.as_ref().and_then(|record| record.guest.as_ref());
                 let alive = mine && guest.is_some_and(|guest| guest.open().is_some());
@@ -189,7 +190,7 @@ impl Host {
 
     /// Takes a leftover over.
     pub(crate) async fn adopt(self: &Arc<Self>, id: &SandboxId) -> Result<Arc<dyn Sandbox>, Error> {
-        let record = Record::read(&self.dir(id)).ok_or(Error::Gone)?;
+        let record = Record::read(&self.dir(id))?.ok_or(Error::Gone)?;
         if record.kind != self.kind {
             return Err(Error::Host(format!(
                 "sandbox {id} was started by the driver '{}', this is '{}'",
@@ -210,11 +211,12 @@ impl Host {
         Ok(Arc::new(handle))
     }
 
-    /// Erases a leftover.
+    /// Erases a leftover. One whose record this program cannot read is left whole: without the record, its guest and
+    /// control groups could not be found, and nobody could find them ever after.
     pub(crate) async fn destroy(self: &Arc<Self>, id: &SandboxId) -> Result<(), Error> {
         let (host, id) = (Arc::clone(self), id.clone());
         blocking(move || {
-            let record = Record::read(&host.dir(&id));
+            let record = Record::read(&host.dir(&id))?;
             host.erase(&id, record.as_ref(), None)
         })
         .await
@@ -235,7 +237,7 @@ impl Host {
     #[cfg(test)]
     pub(crate) fn erase_all(state_dir: &Path) {
         for id in record::all(state_dir).unwrap_or_default() {
-            let record = Record::read(&state_dir.join(id.as_str()));
+            let record = Record::read(&state_dir.join(id.as_str())).ok().flatten();
             let _ = erase::erase(state_dir, &id, record.as_ref(), None);
         }
     }
@@ -270,9 +272,14 @@ fn check(spec: &Spec) -> Result<(), Error> {
             "'{name}' cannot be the name of an environment variable"
         )));
     }
-    if !spec.package.is_dir() {
-        return Err(Error::Artifact(format!(
-            "the package {} is not a directory",
+    // Unpacked by this server, so its owner is not at fault and must not read where it was.
+    let package = fs::metadata(&spec.package).map_err(|source| Error::Io {
+        what: format!("looking at the unpacked package {}", spec.package.display()),
+        source,
+    })?;
+    if !package.is_dir() {
+        return Err(Error::Host(format!(
+            "the unpacked package {} is not a directory",
             spec.package.display()
         )));
     }

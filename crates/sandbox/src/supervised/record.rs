@@ -1,4 +1,7 @@
 //! What is written down about a sandbox, for whoever comes after this server process.
+//!
+//! Invariant: only a record that was never finished counts as none. One that is whole but cannot be understood names
+//! things that would be lost with it, so it is an error, and its sandbox stays where it is.
 
 use crate::cgroup::Group;
 use crate::{Error, Limits, sys};
@@ -14,7 +17,7 @@ use std::path::Path;
 const FILE: &str = "spec.json";
 /// Who the guest is, written before the guest is told to run the agent.
 const GUEST: &str = "guest.json";
-/// The layout of the record; fields are only added, with a default.
+/// The layout of the record; fields are only added, with a default. Older versions stay in [`Record::parse`].
 const VERSION: u32 = 1;
 
 /// Which driver made a sandbox.
@@ -95,12 +98,40 @@ impl Record {
     }
 
     /// Reads a sandbox's record; `None` if it was never written or is torn, as after a crash in the middle of it.
-    pub(crate) fn read(dir: &Path) -> Option<Self> {
-        let mut record: Self = serde_json::from_slice(&fs::read(dir.join(FILE)).ok()?).ok()?;
-        record.guest = fs::read(dir.join(GUEST))
-            .ok()
-            .and_then(|text| serde_json::from_slice(&text).ok());
-        (record.version == VERSION).then_some(record)
+    ///
+    /// An error if there is one that this program cannot read, such as a newer program's: see the invariant.
+    pub(crate) fn read(dir: &Path) -> Result<Option<Self>, Error> {
+        let path = dir.join(FILE);
+        let Some(text) = read(&path)? else { return Ok(None) };
+        // Only the whole of a record is JSON: it ends with the brace that it begins with.
+        let Ok(whole) = serde_json::from_slice(&text) else {
+            return Ok(None);
+        };
+        let mut record = Self::parse(whole, &path)?;
+        // Torn or not there: the guest was never told to run the agent, and ends with the server that started it.
+        record.guest = read(&dir.join(GUEST))?.and_then(|text| serde_json::from_slice(&text).ok());
+        Ok(Some(record))
+    }
+
+    fn parse(whole: serde_json::Value, path: &Path) -> Result<Self, Error> {
+        match whole.get("version").and_then(serde_json::Value::as_u64) {
+            Some(1) => serde_json::from_value(whole).map_err(|error| {
+                Error::Host(format!(
+                    "the sandbox's record {} is damaged: {error}; end the sandbox's processes and remove its directory",
+                    path.display()
+                ))
+            }),
+            Some(newer) if newer > u64::from(VERSION) => Err(Error::Host(format!(
+                "the sandbox's record {} has version {newer} and was written by a newer eyot, this one reads up to \
+                 {VERSION}: start the newer one again to end the sandbox",
+                path.display()
+            ))),
+            _ => Err(Error::Host(format!(
+                "the sandbox's record {} has no version that eyot ever wrote; end the sandbox's processes and remove \
+                 its directory",
+                path.display()
+            ))),
+        }
     }
 
     /// Writes all but the guest.
@@ -111,6 +142,18 @@ impl Record {
     /// Writes who the guest is.
     pub(crate) fn write_guest(&self, dir: &Path) -> Result<(), Error> {
         write(&dir.join(GUEST), &self.guest)
+    }
+}
+
+/// `None` if there is no such file.
+fn read(path: &Path) -> Result<Option<Vec<u8>>, Error> {
+    match fs::read(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(Error::Io {
+            what: format!("reading {}", path.display()),
+            source,
+        }),
     }
 }
 
@@ -220,13 +263,62 @@ mod tests {
             log: 5,
         };
         let mut record = Record::new(Kind::Container, BTreeMap::new(), limits, 8080, "2026".into());
-        assert!(Record::read(dir.path()).is_none());
+        assert_eq!(Record::read(dir.path()).unwrap(), None);
         record.write(dir.path()).unwrap();
-        assert_eq!(Record::read(dir.path()).unwrap(), record);
+        assert_eq!(Record::read(dir.path()).unwrap().unwrap(), record);
         record.guest = Some(Process::of(i32::try_from(std::process::id()).unwrap()).unwrap());
         record.write_guest(dir.path()).unwrap();
-        assert_eq!(Record::read(dir.path()), Some(record));
-        fs::write(dir.path().join(FILE), b"{\"version\":1,").unwrap();
-        assert!(Record::read(dir.path()).is_none());
+        assert_eq!(Record::read(dir.path()).unwrap(), Some(record));
+        let whole = fs::read(dir.path().join(FILE)).unwrap();
+        for length in 0..whole.len() {
+            fs::write(dir.path().join(FILE), &whole[..length]).unwrap();
+            assert_eq!(Record::read(dir.path()).unwrap(), None, "torn after {length} bytes");
+        }
+    }
+
+    /// The text is never changed: it is what servers have left on disks.
+    #[test]
+    fn a_record_of_version_1_is_read_whatever_was_added() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = r#"{"version":1,"kind":"container","labels":{"session":"s1"},
+            "limits":{"memory":1,"pids":2,"cpu_millis":3,"scratch":4,"log":5},"port":8080,"real_port":8081,
+            "group":{"places":[{"version":"v1","controllers":["memory","pids"],"dir":"/g"}]},"slots":["port-1"],
+            "first_id":65536,"created":"2026-01-01T00:00:00Z","added":{"by":"a later server"}}"#;
+        fs::write(dir.path().join(FILE), text).unwrap();
+        fs::write(
+            dir.path().join(GUEST),
+            r#"{"pid":7,"started":8,"boot":"b","added":true}"#,
+        )
+        .unwrap();
+        let record = Record::read(dir.path()).unwrap().unwrap();
+        assert_eq!((record.kind, record.real_port), (Kind::Container, 8081));
+        assert_eq!(record.labels["session"], "s1");
+        assert_eq!(record.group.join_files(), [Path::new("/g/tasks")]);
+        assert_eq!((record.slots, record.first_id), (vec!["port-1".into()], Some(65536)));
+        assert_eq!(record.guest.unwrap().pid, 7);
+    }
+
+    #[test]
+    fn a_whole_record_that_cannot_be_understood_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(FILE);
+        for (text, said) in [
+            (
+                r#"{"version":2,"unknown":[]}"#,
+                "version 2 and was written by a newer eyot",
+            ),
+            (r#"{"version":1}"#, "damaged: missing field"),
+            (r#"{"version":0}"#, "no version"),
+            (r#"{"version":"2"}"#, "no version"),
+            ("[]", "no version"),
+        ] {
+            fs::write(&path, text).unwrap();
+            let error = Record::read(dir.path()).unwrap_err().to_string();
+            assert!(error.contains(said), "{text}: {error}");
+            assert!(error.contains(path.to_str().unwrap()), "{text}: {error}");
+        }
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        assert!(matches!(Record::read(dir.path()), Err(Error::Io { .. })));
     }
 }

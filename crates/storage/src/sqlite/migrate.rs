@@ -53,9 +53,15 @@ pub(super) fn upgrade(connection: &mut Connection, path: &Path) -> Result<()> {
                 (count(index + 1), migration.name, migration.checksum()),
             )
             .map_err(failed)?;
-        tracing::info!(database = %path.display(), migration = migration.name, "schema upgraded");
     }
-    transaction.commit().map_err(failed)
+    transaction.commit().map_err(failed)?;
+    let (database, schema) = (path.display(), MIGRATIONS.len());
+    if found == 0 {
+        tracing::info!(%database, schema, "database created");
+    } else {
+        tracing::info!(%database, from = found, schema, "schema upgraded");
+    }
+    Ok(())
 }
 
 /// Refuses a schema that is not exactly this program's.
