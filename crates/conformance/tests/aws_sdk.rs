@@ -25,15 +25,23 @@ impl Server {
     fn start(binary: PathBuf) -> Result<Self> {
         let dir = tempfile::tempdir()?;
         let mut command = Command::new(&binary);
-        command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(dir.path().join("data"));
+        command
+            .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
+            .arg(dir.path().join("data"));
         let mut process = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
         let mut line = String::new();
         BufReader::new(process.stdout.take().context("a pipe")?).read_line(&mut line)?;
         ensure!(line.contains("http://"), "the server did not become ready: {line:?}");
         let mut env = Command::new(&binary);
-        env.args(["env", "--format", "json", "--data-dir"]).arg(dir.path().join("data"));
+        env.args(["env", "--format", "json", "--data-dir"])
+            .arg(dir.path().join("data"));
         let variables = serde_json::from_slice(&env.output()?.stdout)?;
-        Ok(Self { binary, process, dir, variables })
+        Ok(Self {
+            binary,
+            process,
+            dir,
+            variables,
+        })
     }
 
     fn variable(&self, name: &str) -> String {
@@ -43,12 +51,25 @@ impl Server {
     /// `eyot deploy`; answers the runtime's ARN.
     fn deploy(&self, source: &Path, name: &str) -> Result<String> {
         let mut command = Command::new(&self.binary);
-        command.arg("deploy").arg(source).args(["--name", name, "--runtime", &python()?, "--data-dir"]);
+        command
+            .arg("deploy")
+            .arg(source)
+            .args(["--name", name, "--runtime", &python()?, "--data-dir"]);
         let output = command.arg(self.dir.path().join("data")).output()?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        ensure!(output.status.success(), "deploy: {text} {}", String::from_utf8_lossy(&output.stderr));
-        let start = text.find("arn:aws:bedrock-agentcore:").context("deploy prints the ARN")?;
-        Ok(text[start..].split(|c: char| c.is_whitespace() || "'\",".contains(c)).next().unwrap_or_default().to_owned())
+        ensure!(
+            output.status.success(),
+            "deploy: {text} {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        let start = text
+            .find("arn:aws:bedrock-agentcore:")
+            .context("deploy prints the ARN")?;
+        Ok(text[start..]
+            .split(|c: char| c.is_whitespace() || "'\",".contains(c))
+            .next()
+            .unwrap_or_default()
+            .to_owned())
     }
 
     fn control(&self) -> control::Client {
@@ -98,7 +119,10 @@ impl Drop for Server {
 /// `PYTHON_3_11`, for the host's `python3`.
 fn python() -> Result<String> {
     let print = "import sys; print('PYTHON_%d_%d' % sys.version_info[:2])";
-    let output = Command::new("python3").args(["-c", print]).output().context("python3")?;
+    let output = Command::new("python3")
+        .args(["-c", print])
+        .output()
+        .context("python3")?;
     Ok(String::from_utf8(output.stdout)?.trim().to_owned())
 }
 
@@ -111,7 +135,10 @@ async fn invoke(data: &data::Client, arn: &str, prompt: &str, session: &str, qua
         .payload(serde_json::to_vec(&json!({ "prompt": prompt }))?.into())
         .send()
         .await?;
-    ensure!(reply.runtime_session_id() == Some(session), "the session's id comes back");
+    ensure!(
+        reply.runtime_session_id() == Some(session),
+        "the session's id comes back"
+    );
     Ok(serde_json::from_slice(&reply.response.collect().await?.into_bytes())?)
 }
 
@@ -140,14 +167,21 @@ async fn wait_ready(control: &control::Client, id: &str) -> Result<AgentRuntimeA
 
 async fn wait_endpoint(control: &control::Client, id: &str, name: &str, version: &str) -> Result<()> {
     wait("the endpoint", async || {
-        let got = control.get_agent_runtime_endpoint().agent_runtime_id(id).endpoint_name(name).send().await?;
+        let got = control
+            .get_agent_runtime_endpoint()
+            .agent_runtime_id(id)
+            .endpoint_name(name)
+            .send()
+            .await?;
         Ok((got.live_version() == Some(version) && got.status().as_str() == "READY").then_some(()))
     })
     .await
 }
 
 fn network() -> Result<NetworkConfiguration> {
-    Ok(NetworkConfiguration::builder().network_mode(NetworkMode::Public).build()?)
+    Ok(NetworkConfiguration::builder()
+        .network_mode(NetworkMode::Public)
+        .build()?)
 }
 
 fn session() -> String {
@@ -185,7 +219,12 @@ async fn road(server: &Server) -> Result<()> {
 
     // A stream, event by event.
     let payload = serde_json::to_vec(&json!({ "prompt": "stream a b c" }))?;
-    let mut reply = data.invoke_agent_runtime().agent_runtime_arn(arn).payload(payload.into()).send().await?;
+    let mut reply = data
+        .invoke_agent_runtime()
+        .agent_runtime_arn(arn)
+        .payload(payload.into())
+        .send()
+        .await?;
     ensure!(reply.content_type().starts_with("text/event-stream"));
     let mut events = 0;
     while let Some(chunk) = reply.response.try_next().await? {
@@ -194,16 +233,32 @@ async fn road(server: &Server) -> Result<()> {
     ensure!(events == 3, "{events} events");
 
     // A second version; DEFAULT follows, `prod` does not, and moves forth and back when told.
-    control.create_agent_runtime_endpoint().agent_runtime_id(id).name("prod").send().await?;
+    control
+        .create_agent_runtime_endpoint()
+        .agent_runtime_id(id)
+        .name("prod")
+        .send()
+        .await?;
     wait_endpoint(&control, id, "prod", "1").await?;
-    let update = control.update_agent_runtime().agent_runtime_id(id).agent_runtime_artifact(artifact).role_arn(ROLE);
-    let update = update.network_configuration(network()?).environment_variables("AGENT_VERSION", "2").send().await?;
+    let update = control
+        .update_agent_runtime()
+        .agent_runtime_id(id)
+        .agent_runtime_artifact(artifact)
+        .role_arn(ROLE);
+    let update = update
+        .network_configuration(network()?)
+        .environment_variables("AGENT_VERSION", "2")
+        .send()
+        .await?;
     ensure!(update.agent_runtime_version() == "2");
     wait_ready(&control, id).await?;
     wait_endpoint(&control, id, "DEFAULT", "2").await?;
     ensure!(invoke(&data, arn, "hi", &session(), None).await?["version"] == "2");
     for version in ["1", "2", "1"] {
-        let moved = control.update_agent_runtime_endpoint().agent_runtime_id(id).endpoint_name("prod");
+        let moved = control
+            .update_agent_runtime_endpoint()
+            .agent_runtime_id(id)
+            .endpoint_name("prod");
         moved.agent_runtime_version(version).send().await?;
         wait_endpoint(&control, id, "prod", version).await?;
         ensure!(invoke(&data, arn, "hi", &session(), Some("prod")).await?["version"] == version);
@@ -211,16 +266,33 @@ async fn road(server: &Server) -> Result<()> {
 
     // The agent's fault is an exception of its own.
     let payload = serde_json::to_vec(&json!({ "prompt": "fail" }))?;
-    let failed = data.invoke_agent_runtime().agent_runtime_arn(arn).payload(payload.into()).send().await;
+    let failed = data
+        .invoke_agent_runtime()
+        .agent_runtime_arn(arn)
+        .payload(payload.into())
+        .send()
+        .await;
     let error = failed.err().context("a failing agent")?.into_service_error();
     ensure!(error.is_runtime_client_error(), "{error:?}");
 
-    data.stop_runtime_session().agent_runtime_arn(arn).runtime_session_id(&mine).send().await?;
+    data.stop_runtime_session()
+        .agent_runtime_arn(arn)
+        .runtime_session_id(&mine)
+        .send()
+        .await?;
     control.delete_agent_runtime().agent_runtime_id(id).send().await?;
-    wait("deletion", async || match control.get_agent_runtime().agent_runtime_id(id).send().await {
-        Ok(_) => Ok(None),
-        Err(error) if error.as_service_error().is_some_and(|e| e.is_resource_not_found_exception()) => Ok(Some(())),
-        Err(error) => Err(error.into()),
+    wait("deletion", async || {
+        match control.get_agent_runtime().agent_runtime_id(id).send().await {
+            Ok(_) => Ok(None),
+            Err(error)
+                if error
+                    .as_service_error()
+                    .is_some_and(|e| e.is_resource_not_found_exception()) =>
+            {
+                Ok(Some(()))
+            }
+            Err(error) => Err(error.into()),
+        }
     })
     .await
 }

@@ -40,7 +40,10 @@ const EXPECTED: &str = "an ARN such as arn:aws:bedrock-agentcore:us-west-2:12345
 impl ResourceArn {
     /// Reads an ARN of a runtime or of an endpoint.
     pub fn parse(value: &str) -> Result<Self, Invalid> {
-        let invalid = || Invalid { value: value.chars().take(64).collect(), expected: EXPECTED };
+        let invalid = || Invalid {
+            value: value.chars().take(64).collect(),
+            expected: EXPECTED,
+        };
         let mut parts = value.splitn(6, ':');
         let mut next = || parts.next().ok_or_else(invalid);
         let (arn, partition, service) = (next()?, next()?, next()?);
@@ -51,7 +54,9 @@ impl ResourceArn {
         }
         let mut path = resource.split('/');
         let (kind, id, sub, endpoint, rest) = (path.next(), path.next(), path.next(), path.next(), path.next());
-        let (Some("runtime"), Some(id), None) = (kind, id, rest) else { return Err(invalid()) };
+        let (Some("runtime"), Some(id), None) = (kind, id, rest) else {
+            return Err(invalid());
+        };
         let runtime = RuntimeArn {
             region: Region::parse(region)?,
             account: AccountId::parse(account)?,
@@ -59,9 +64,10 @@ impl ResourceArn {
         };
         match (sub, endpoint) {
             (None, None) => Ok(Self::Runtime(runtime)),
-            (Some("runtime-endpoint" | "endpoint"), Some(name)) => {
-                Ok(Self::Endpoint(EndpointArn { runtime, endpoint: EndpointName::parse(name)? }))
-            }
+            (Some("runtime-endpoint" | "endpoint"), Some(name)) => Ok(Self::Endpoint(EndpointArn {
+                runtime,
+                endpoint: EndpointName::parse(name)?,
+            })),
             _ => Err(invalid()),
         }
     }
@@ -80,13 +86,20 @@ impl RuntimeArn {
     /// The ARN of one of this runtime's endpoints.
     #[must_use]
     pub fn endpoint(&self, endpoint: EndpointName) -> EndpointArn {
-        EndpointArn { runtime: self.clone(), endpoint }
+        EndpointArn {
+            runtime: self.clone(),
+            endpoint,
+        }
     }
 }
 
 impl fmt::Display for RuntimeArn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "arn:aws:bedrock-agentcore:{}:{}:runtime/{}", self.region, self.account, self.id)
+        write!(
+            f,
+            "arn:aws:bedrock-agentcore:{}:{}:runtime/{}",
+            self.region, self.account, self.id
+        )
     }
 }
 
@@ -104,11 +117,16 @@ mod tests {
     #[test]
     fn reads_both_spellings_of_an_endpoint() {
         let base = "arn:aws:bedrock-agentcore:us-west-2:123456789012:runtime/a-0123456789";
-        let Ok(ResourceArn::Runtime(arn)) = ResourceArn::parse(base) else { panic!("{base}") };
+        let Ok(ResourceArn::Runtime(arn)) = ResourceArn::parse(base) else {
+            panic!("{base}")
+        };
         assert_eq!(arn.to_string(), base);
         for spelling in ["runtime-endpoint", "endpoint"] {
             let parsed = ResourceArn::parse(&format!("{base}/{spelling}/prod")).unwrap();
-            assert_eq!(parsed, ResourceArn::Endpoint(arn.endpoint(EndpointName::parse("prod").unwrap())));
+            assert_eq!(
+                parsed,
+                ResourceArn::Endpoint(arn.endpoint(EndpointName::parse("prod").unwrap()))
+            );
         }
     }
 

@@ -86,12 +86,18 @@ pub struct FieldError {
 impl Error {
     /// An error of a kind with a message for the caller.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into() }
+        Self {
+            kind,
+            message: message.into(),
+        }
     }
 
     /// A single member breaks a rule.
     pub fn invalid_field(name: impl Into<String>, message: impl Into<String>) -> Self {
-        let field = FieldError { name: name.into(), message: message.into() };
+        let field = FieldError {
+            name: name.into(),
+            message: message.into(),
+        };
         Self::invalid_fields(vec![field])
     }
 
@@ -102,12 +108,24 @@ impl Error {
         let count = fields.len();
         let noun = if count == 1 { "error" } else { "errors" };
         let message = format!("{count} validation {noun} detected: {}", said.join("; "));
-        Self { kind: Kind::Invalid { reason: InvalidReason::FieldValidationFailed, fields }, message }
+        Self {
+            kind: Kind::Invalid {
+                reason: InvalidReason::FieldValidationFailed,
+                fields,
+            },
+            message,
+        }
     }
 
     /// The input cannot be read at all.
     pub fn cannot_parse(message: impl Into<String>) -> Self {
-        Self::new(Kind::Invalid { reason: InvalidReason::CannotParse, fields: Vec::new() }, message)
+        Self::new(
+            Kind::Invalid {
+                reason: InvalidReason::CannotParse,
+                fields: Vec::new(),
+            },
+            message,
+        )
     }
 
     /// [`Kind::Denied`] with a message.
@@ -148,6 +166,9 @@ impl Error {
     /// Whether the same call may succeed later without being changed.
     #[must_use]
     pub fn may_retry(&self) -> bool {
-        matches!(self.kind, Kind::SessionBusy | Kind::Throttled | Kind::Internal | Kind::Draining)
+        matches!(
+            self.kind,
+            Kind::SessionBusy | Kind::Throttled | Kind::Internal | Kind::Draining
+        )
     }
 }

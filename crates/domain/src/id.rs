@@ -79,9 +79,7 @@ fn is_name(value: &str, max: usize) -> bool {
 /// A name, `-`, ten letters or digits.
 fn is_runtime_id(value: &str) -> bool {
     match value.rsplit_once('-') {
-        Some((name, tail)) => {
-            is_name(name, 100) && tail.len() == 10 && tail.bytes().all(|b| b.is_ascii_alphanumeric())
-        }
+        Some((name, tail)) => is_name(name, 100) && tail.len() == 10 && tail.bytes().all(|b| b.is_ascii_alphanumeric()),
         None => false,
     }
 }
@@ -165,7 +163,10 @@ pub fn random_tail() -> String {
     const ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
     let random = uuid::Uuid::new_v4();
     // Bytes 6 and 8 of a v4 UUID carry version bits; the ten others taken here are random.
-    [0, 1, 2, 3, 4, 5, 10, 11, 12, 13].iter().map(|&i| char::from(ALPHABET[usize::from(random.as_bytes()[i]) % 62])).collect()
+    [0, 1, 2, 3, 4, 5, 10, 11, 12, 13]
+        .iter()
+        .map(|&i| char::from(ALPHABET[usize::from(random.as_bytes()[i]) % 62]))
+        .collect()
 }
 
 /// A runtime version's number, from 1.
@@ -211,7 +212,15 @@ mod tests {
         for good in ["a-0123456789", "my_agent-AbCdEf1234"] {
             assert_eq!(RuntimeId::parse(good).unwrap().as_str(), good);
         }
-        for bad in ["", "a", "a-012345678", "1a-0123456789", "a-01234567_9", "a-b-0123456789", "-0123456789"] {
+        for bad in [
+            "",
+            "a",
+            "a-012345678",
+            "1a-0123456789",
+            "a-01234567_9",
+            "a-b-0123456789",
+            "-0123456789",
+        ] {
             assert!(RuntimeId::parse(bad).is_err(), "{bad}");
         }
         let name = RuntimeName::parse("my_agent").unwrap();

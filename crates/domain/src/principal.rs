@@ -18,6 +18,10 @@ impl Principal {
     #[must_use]
     pub fn root(account: AccountId, access_key_id: String) -> Self {
         let arn = format!("arn:aws:iam::{account}:root");
-        Self { account, arn, access_key_id }
+        Self {
+            account,
+            arn,
+            access_key_id,
+        }
     }
 }
