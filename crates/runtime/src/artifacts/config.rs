@@ -26,7 +26,7 @@ impl Default for Config {
     }
 }
 
-/// One S3-compatible service, `[s3.NAME]` in the configuration.
+/// One S3-compatible service, `[runtime.s3.NAME]` in the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct S3 {

@@ -6,6 +6,10 @@
 //!
 //! Everything that goes wrong is a sentence for the person who owns the runtime: it ends up as `failureReason`.
 //!
+//! Two limits, so that a slow service holds up nobody but those who fetch from it: each service has its own few turns
+//! (`s3`), and unpacking, which is this host's work, has `UNPACK_AT_ONCE`. Whoever has a turn of both took them in this
+//! order, and keeps the first until the fetched file is gone, so files on their way are few as well.
+//!
 //! Invariant: a version only ever runs the content that it was made with. An object that was replaced since is
 //! refused, never run.
 
@@ -23,6 +27,10 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use storage::Blobs;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// How many packages are unpacked and checked at once, wherever they come from.
+const UNPACK_AT_ONCE: usize = 4;
 
 /// Fetches, unpacks and checks artifacts.
 #[derive(Debug)]
@@ -33,6 +41,7 @@ pub struct Artifacts {
     packages: Arc<package::Store>,
     managed: Arc<Runtimes>,
     scratch: PathBuf,
+    unpacking: Semaphore,
 }
 
 /// An artifact that can be run on this host now.
@@ -64,12 +73,22 @@ impl Artifacts {
             packages,
             managed,
             scratch: scratch.to_owned(),
+            unpacking: Semaphore::new(UNPACK_AT_ONCE),
         })
     }
 
     /// Fetches and unpacks an artifact and looks up how to run it. With `pinned`, only that very content will do.
     pub(crate) async fn prepare(&self, code: &Code, pinned: Option<&Pinned>) -> Result<Prepared, String> {
-        let file = self.fetch(code).await?;
+        let fetched = if code.bucket == self.config.bucket {
+            None
+        } else {
+            Some(self.fetch(code).await?)
+        };
+        let _turn = self.unpacking.acquire().await.expect("nobody closes it");
+        let (file, _service_turn) = match fetched {
+            Some((file, turn)) => (file, Some(turn)),
+            None => (self.open_own(code).await?, None),
+        };
         let limits = UnpackLimits {
             archive: self.config.max_object_bytes,
             unpacked: self.config.max_unpacked_bytes,
@@ -131,18 +150,16 @@ impl Artifacts {
         blocking(move || packages.remove_except(&keep).map_err(|e| e.to_string())).await
     }
 
-    /// The object as a file that nobody changes and that goes away by itself.
-    async fn fetch(&self, code: &Code) -> Result<std::fs::File, String> {
-        if code.bucket == self.config.bucket {
-            return self.open_own(code).await;
-        }
+    /// A service's object as a file that nobody changes and that goes away by itself, and the turn to be kept as long.
+    async fn fetch(&self, code: &Code) -> Result<(std::fs::File, OwnedSemaphorePermit), String> {
         if !self.s3.has(&code.bucket) {
             return Err(format!(
-                "there is no bucket '{}' here: use '{}' after an upload with `eyot deploy`, or add an [s3.NAME] section \
-                 for it to the server's configuration",
+                "there is no bucket '{}' here: use '{}' after an upload with `eyot deploy`, or add a \
+                 [runtime.s3.NAME] section for it to the server's configuration",
                 code.bucket, self.config.bucket
             ));
         }
+        let turn = self.s3.turn(code).await?;
         let scratch = self.scratch.clone();
         let file = blocking(move || {
             let made = std::fs::create_dir_all(&scratch).and_then(|()| tempfile::tempfile_in(&scratch));
@@ -150,7 +167,7 @@ impl Artifacts {
         });
         let mut file = tokio::fs::File::from_std(file.await?);
         self.s3.fetch(code, &mut file, self.config.max_object_bytes).await?;
-        Ok(file.into_std().await)
+        Ok((file.into_std().await, turn))
     }
 
     async fn open_own(&self, code: &Code) -> Result<std::fs::File, String> {

@@ -50,8 +50,6 @@ use tokio_util::task::TaskTracker;
 
 /// How many runtimes are settled at once.
 const SETTLE_AT_ONCE: usize = 16;
-/// How many packages are fetched and unpacked at once.
-const PREPARE_AT_ONCE: usize = 4;
 /// How long a shutdown waits for work that is under way.
 const SHUTDOWN: Duration = Duration::from_secs(5);
 
@@ -133,6 +131,7 @@ impl Control {
             clock,
         } = parts;
         let cancel = CancellationToken::new();
+        let runtimes_at_most = quotas.runtimes;
         let inner = Arc::new(Inner {
             region,
             account,
@@ -144,7 +143,10 @@ impl Control {
             clock,
             queue: Arc::new(work::Queue::new(work::Limits {
                 settle: SETTLE_AT_ONCE,
-                prepare: PREPARE_AT_ONCE,
+                // One for each runtime, so that none waits for another here. What is scarce has its limits in `artifacts`.
+                prepare: usize::try_from(runtimes_at_most)
+                    .unwrap_or(usize::MAX)
+                    .max(SETTLE_AT_ONCE),
             })),
             fitness: Arc::default(),
             tracker: TaskTracker::new(),

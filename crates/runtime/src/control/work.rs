@@ -33,7 +33,7 @@ pub(crate) struct Queue {
     limits: Limits,
 }
 
-/// How many jobs run at once.
+/// How many jobs run at once, those that wait for a service or a turn among them.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
     pub(crate) settle: usize,

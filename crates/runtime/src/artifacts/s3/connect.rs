@@ -1,5 +1,6 @@
 //! Opens a connection to an S3-compatible service: TCP, and TLS when its URL says `https`.
 
+use super::CHECK;
 use crate::artifacts::config::S3;
 use bytes::Bytes;
 use http::{Request, Response, Uri};
@@ -69,21 +70,25 @@ impl Address {
     pub(super) async fn open(&self, s3: &S3, bucket: &str) -> Result<Connection, String> {
         let host = self.host_of(s3, bucket);
         let opened = timeout(CONNECT, self.handshake(&host)).await;
-        opened.map_err(|_| format!("no connection to {host}:{} in {} seconds", self.port, CONNECT.as_secs()))?
+        opened.map_err(|_| {
+            let seconds = CONNECT.as_secs();
+            format!("no connection to {host}:{} in {seconds} seconds: {CHECK}", self.port)
+        })?
     }
 
     async fn handshake(&self, host: &str) -> Result<Connection, String> {
         // An IPv6 address stands in brackets in a URL, and nowhere else.
         let bare = host.trim_start_matches('[').trim_end_matches(']');
         let tcp = TcpStream::connect((bare, self.port)).await;
-        let tcp = tcp.map_err(|e| format!("no connection to {host}:{}: {e}", self.port))?;
+        let tcp = tcp.map_err(|e| format!("no connection to {host}:{}: {e}; {CHECK}", self.port))?;
         let _ = tcp.set_nodelay(true);
         let Some(tls) = &self.tls else { return http(tcp).await };
-        let name = ServerName::try_from(bare.to_owned()).map_err(|e| format!("'{bare}' is no host name: {e}"))?;
-        let stream = tls
-            .connect(name, tcp)
-            .await
-            .map_err(|e| format!("no TLS with {host}:{}: {e}", self.port))?;
+        let name = ServerName::try_from(bare.to_owned())
+            .map_err(|e| format!("'{bare}' is no host name: {e}; correct `endpoint`"))?;
+        let stream = tls.connect(name, tcp).await.map_err(|e| {
+            let port = self.port;
+            format!("no TLS with {host}:{port}: {e}; check `endpoint`, and `ca_file` if its certificate is not public")
+        })?;
         http(stream).await
     }
 
@@ -112,7 +117,7 @@ impl fmt::Debug for Address {
 async fn http(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Result<Connection, String> {
     let (sender, connection) = http1::handshake(TokioIo::new(stream))
         .await
-        .map_err(|e| format!("no HTTP: {e}"))?;
+        .map_err(|e| format!("no HTTP: {e}; {CHECK}"))?;
     let driver = tokio::spawn(async move {
         // What breaks the connection also breaks the request, which reports it.
         let _ = connection.await;

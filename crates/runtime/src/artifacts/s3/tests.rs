@@ -187,12 +187,23 @@ async fn refusals_say_what_to_do() {
     for (answers, words) in [
         (
             vec![answer(404, &error("NoSuchKey"))],
-            vec!["no such object", KEY, "[s3.store]", "404"],
+            vec![
+                KEY,
+                "[runtime.s3.store]",
+                "no such object (HTTP 404, NoSuchKey): upload it or correct `prefix`",
+            ],
         ),
         (vec![answer(404, "")], vec!["no such object"]),
         (
+            vec![answer(404, &error("NoSuchVersion"))],
+            vec!["no such version", "`versionId`"],
+        ),
+        (
             vec![answer(404, &error("NoSuchBucket"))],
-            vec!["no such bucket", "my-bucket"],
+            vec![
+                "my-bucket",
+                "no such bucket (HTTP 404, NoSuchBucket): create it or correct `bucket`",
+            ],
         ),
         (
             vec![answer(403, &error("AccessDenied"))],
@@ -210,14 +221,17 @@ async fn refusals_say_what_to_do() {
             vec![answer(301, &error("PermanentRedirect"))],
             vec!["`endpoint`", "`region`"],
         ),
-        (vec![answer(200, &"x".repeat(101))], vec!["larger than the 100 bytes"]),
+        (
+            vec![answer(200, &"x".repeat(101))],
+            vec!["larger than the 100 bytes", "`max_object_bytes`"],
+        ),
         (
             vec![chunks(&["0123456789012345678901234567890123456789"; 3], false)],
             vec!["larger than the 100 bytes"],
         ),
         (
             vec![answer(500, ""), answer(500, ""), answer(500, "")],
-            vec!["HTTP 500", "tried 3 times"],
+            vec!["HTTP 500", "tried 3 times", CHECK],
         ),
     ] {
         let expected = answers.len();
@@ -245,7 +259,7 @@ async fn a_service_that_is_not_there_is_named() {
         .await
         .unwrap_err();
     assert!(
-        said.contains("no connection to 127.0.0.1") && said.contains("tried 3 times"),
+        said.contains("no connection to 127.0.0.1") && said.contains("tried 3 times") && said.ends_with(CHECK),
         "{said}"
     );
     let said = fetch(s3(&format!("https://127.0.0.1:{port}")), &code(None))
@@ -254,13 +268,38 @@ async fn a_service_that_is_not_there_is_named() {
     assert!(said.contains("no connection"), "{said}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn each_service_has_its_own_turns() {
+    let elsewhere = S3 {
+        buckets: vec!["elsewhere".into()],
+        ..s3("http://a")
+    };
+    let client = client(&[("store", s3("http://b")), ("other", elsewhere)]).unwrap();
+    let object = code(None);
+    let mut held = Vec::new();
+    for _ in 0..AT_ONCE {
+        held.push(client.turn(&object).await.unwrap());
+    }
+    let other = Code {
+        bucket: "elsewhere".to_owned(),
+        ..code(None)
+    };
+    drop(client.turn(&other).await.unwrap());
+    let began = tokio::time::Instant::now();
+    let said = client.turn(&object).await.unwrap_err();
+    assert_eq!(began.elapsed().as_secs(), PATIENCE.as_secs());
+    assert!(said.contains("[runtime.s3.store]") && said.ends_with(CHECK), "{said}");
+    held.pop();
+    drop(client.turn(&object).await.unwrap());
+}
+
 #[test]
 fn the_configuration_is_checked() {
     let bad = |change: fn(&mut S3), word: &str| {
         let mut s3 = s3("http://127.0.0.1:9000");
         change(&mut s3);
         let said = client(&[("store", s3)]).unwrap_err();
-        assert!(said.contains("[s3.store]") && said.contains(word), "{said}");
+        assert!(said.contains("[runtime.s3.store]") && said.contains(word), "{said}");
     };
     bad(|s3| s3.endpoint = "127.0.0.1:9000".into(), "`endpoint`");
     bad(|s3| s3.endpoint = "ftp://127.0.0.1".into(), "`endpoint`");

@@ -83,6 +83,36 @@ async fn packages_that_nobody_uses_are_removed() {
 }
 
 #[tokio::test]
+async fn a_silent_service_holds_up_nobody_else() {
+    // Takes connections in, never says a word.
+    let silence = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut ground = Ground::new();
+    let service = json!({
+        "endpoint": format!("http://{}", silence.local_addr().unwrap()),
+        "access_key_id": "AK",
+        "secret_access_key": "hush",
+    });
+    ground.s3 = BTreeMap::from([("silent".to_owned(), serde_json::from_value(service).unwrap())]);
+    let bed = ground.start().await;
+    let mut waiting = Vec::new();
+    for n in 0..20 {
+        let name = json!({"agentRuntimeName": format!("a{n}")});
+        let input = with(configuration("silent-bucket", "agent.zip"), name);
+        let answer = bed.call("CreateAgentRuntime", input).await.unwrap();
+        waiting.push(answer["agentRuntimeId"].as_str().unwrap().to_owned());
+    }
+    let (_connection, _) = silence.accept().await.unwrap();
+    bed.ready("z").await;
+    for id in waiting {
+        let shown = bed
+            .call("GetAgentRuntime", json!({"agentRuntimeId": id}))
+            .await
+            .unwrap();
+        assert_eq!(shown["status"], "CREATING");
+    }
+}
+
+#[tokio::test]
 async fn the_artifact_route_keeps_whole_objects() {
     let ground = Ground::new();
     let bed = ground.start().await;

@@ -134,7 +134,11 @@ async fn what_cannot_be_prepared_fails_with_a_reason_and_is_mended_by_an_update(
     );
     for (name, input, words) in [
         ("a", configuration(BUCKET, "absent.zip"), ["absent.zip", "upload"]),
-        ("b", configuration("elsewhere", "agent.zip"), ["elsewhere", "[s3.NAME]"]),
+        (
+            "b",
+            configuration("elsewhere", "agent.zip"),
+            ["elsewhere", "[runtime.s3.NAME]"],
+        ),
         ("c", configuration(BUCKET, "text.zip"), ["zip", ""]),
         ("d", configuration(BUCKET, "empty.zip"), ["entry point", "agent"]),
         (
