@@ -43,6 +43,20 @@ def test_client_commands_find_the_server_by_its_data_directory(shared_server, tm
     assert json.loads(done.stdout)["turn"] == 1
 
 
+def test_deploy_asks_the_server_where_to_upload(make_server, tmp_path):
+    limits = {"EYOT__RUNTIME__ARTIFACTS__BUCKET": "our-code", "EYOT__RUNTIME__ARTIFACTS__MAX_OBJECT_BYTES": "100000"}
+    server = make_server(env=limits).start()
+    arn = deploy_files(server, tmp_path, "named", {"main.py": PLAIN})
+    made = server.control.get_agent_runtime(agentRuntimeId=arn.rsplit("/", 1)[1])
+    assert made["agentRuntimeArtifact"]["codeConfiguration"]["code"]["s3"]["bucket"] == "our-code"
+    large = tmp_path / "large"
+    large.mkdir()
+    (large / "main.py").write_text(PLAIN)
+    (large / "noise").write_bytes(os.urandom(200_000))
+    refused = eyot("deploy", str(large), env=server.env())
+    assert refused.returncode != 0 and "at most 100000" in refused.stderr, refused.stderr
+
+
 def test_boto3_needs_only_the_variables(shared_server):
     code = "import boto3; print(boto3.client('bedrock-agentcore-control').list_agent_runtimes()['agentRuntimes'] is not None)"
     import sys

@@ -12,8 +12,8 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
-/// The built-in artifact store's bucket.
-const BUCKET: &str = "eyot-artifacts";
+/// The server's built-in artifact store.
+const STORE: &str = "/_eyot/artifacts";
 
 /// AWS's API asks for a role; nothing here assumes it.
 const ROLE: &str = "arn:aws:iam::123456789012:role/eyot-local";
@@ -84,11 +84,14 @@ pub(crate) async fn deploy(
         .into_iter()
         .find(|found| found.name == release.name.as_str());
     let (sha256, size) = archive.digest();
+    let bucket = bucket_for(client, size).await?;
     progress(&format!("uploading {}", super::human(size)));
     let key = format!("{}/{sha256}.zip", release.name);
-    upload(client, &key, archive).await.context("the upload failed")?;
+    upload(client, &bucket, &key, archive)
+        .await
+        .context("the upload failed")?;
     let artifact = json!({"codeConfiguration": {
-        "code": {"s3": {"bucket": BUCKET, "prefix": key}},
+        "code": {"s3": {"bucket": bucket, "prefix": key}},
         "runtime": release.runtime,
         "entryPoint": release.entry_point,
     }});
@@ -110,13 +113,27 @@ pub(crate) async fn deploy(
     Ok(deployed)
 }
 
-async fn upload(client: &Client, key: &str, archive: Payload) -> anyhow::Result<()> {
+/// The name of the server's bucket, if it takes an archive of this size.
+async fn bucket_for(client: &Client, size: u64) -> anyhow::Result<String> {
+    let asked = client.control(Method::GET, STORE, None).await;
+    let answer = asked.context("the server cannot be asked where to upload")?;
+    let most = answer.get("maxObjectBytes").and_then(Value::as_u64);
+    if let Some(most) = most.filter(|&most| size > most) {
+        bail!(
+            "the package has {size} bytes, and the server takes at most {most}: leave out files, or raise \
+             `max_object_bytes` in [runtime.artifacts] of the server's configuration"
+        );
+    }
+    Ok(text(&answer, "bucket")?)
+}
+
+async fn upload(client: &Client, bucket: &str, key: &str, archive: Payload) -> anyhow::Result<()> {
     let (sha256, _) = archive.digest();
     let path: Vec<String> = key.split('/').map(encode).collect();
     let call = Call {
         plane: Plane::Control,
         method: Method::PUT,
-        target: format!("/_eyot/artifacts/{BUCKET}/{}", path.join("/")),
+        target: format!("{STORE}/{}/{}", encode(bucket), path.join("/")),
         headers: HeaderMap::new(),
         payload: archive,
         deadline: UPLOAD_DEADLINE,

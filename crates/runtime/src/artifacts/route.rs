@@ -1,6 +1,7 @@
-//! The built-in artifact store's own route: `/_eyot/artifacts/{bucket}/{key…}`.
+//! The built-in artifact store's own route: `/_eyot/artifacts`, and below it `/{bucket}/{key…}`.
 //!
-//! `PUT` stores a body as it comes and answers `{"size", "sha256"}`; `GET`, `HEAD` and `DELETE` do what they say.
+//! `GET` of the route itself answers `{"bucket", "maxObjectBytes"}`: what the one bucket is called and what it takes.
+//! Of an object, `PUT` stores a body as it comes and answers `{"size", "sha256"}`; `GET`, `HEAD` and `DELETE` do what they say.
 //! An object is replaced as a whole or not at all; versions that were made from an earlier one keep what they have.
 //!
 //! Invariant: a body whose signature does not match stores nothing.
@@ -26,7 +27,7 @@ impl Artifacts {
     /// Answers a request to the route; `path` starts with `artifacts`.
     pub(crate) async fn call_own(&self, call: OwnCall) -> Result<OwnReply, Error> {
         let [_, bucket, key @ ..] = call.path.as_slice() else {
-            return Err(Error::not_found("Artifacts are at /_eyot/artifacts/BUCKET/KEY."));
+            return self.describe(&call.method);
         };
         if *bucket != self.config.bucket {
             let message = format!("There is no bucket '{bucket}' here, only '{}'.", self.config.bucket);
@@ -72,11 +73,17 @@ impl Artifacts {
                     body: full(""),
                 })
             }
-            other => Err(Error::invalid_field(
-                "method",
-                format!("{other} does nothing here: use PUT, GET, HEAD or DELETE"),
-            )),
+            other => Err(useless(&other, "PUT, GET, HEAD or DELETE")),
         }
+    }
+
+    /// What a client must know before it uploads.
+    fn describe(&self, method: &Method) -> Result<OwnReply, Error> {
+        if !matches!(*method, Method::GET | Method::HEAD) {
+            return Err(useless(method, "GET, or add /BUCKET/KEY to the path"));
+        }
+        let answer = serde_json::json!({"bucket": self.config.bucket, "maxObjectBytes": self.config.max_object_bytes});
+        Ok(reply(StatusCode::OK, "application/json", full(answer.to_string())))
     }
 
     async fn store(&self, key: &str, headers: &HeaderMap, mut body: Incoming) -> Result<Stored, Error> {
@@ -106,6 +113,10 @@ impl Artifacts {
         }
         upload.finish().await.map_err(|e| from_blobs(&e))
     }
+}
+
+fn useless(method: &Method, useful: &str) -> Error {
+    Error::invalid_field("method", format!("{method} does nothing here: use {useful}"))
 }
 
 /// The key in [`storage::Blobs`] of an object of the built-in store.

@@ -113,6 +113,20 @@ async fn a_silent_service_holds_up_nobody_else() {
 }
 
 #[tokio::test]
+async fn the_artifact_route_says_where_to_upload() {
+    let ground = Ground::new();
+    let bed = ground.start().await;
+    let got = bed.own(Method::GET, "artifacts", body::full("")).await.unwrap();
+    let answer: Value = serde_json::from_slice(&got.body.collect().await.unwrap().to_bytes()).unwrap();
+    assert_eq!(answer, json!({"bucket": BUCKET, "maxObjectBytes": 262_144_000}));
+    refused(
+        bed.own(Method::PUT, "artifacts", body::full("")).await.map(|_| ()),
+        &invalid(),
+        &["PUT", "BUCKET/KEY"],
+    );
+}
+
+#[tokio::test]
 async fn the_artifact_route_keeps_whole_objects() {
     let ground = Ground::new();
     let bed = ground.start().await;
@@ -152,7 +166,6 @@ async fn the_artifact_route_keeps_whole_objects() {
 
     for (path, kind) in [
         ("artifacts/other/a.zip".to_owned(), Kind::NotFound),
-        ("artifacts".to_owned(), Kind::NotFound),
         (format!("artifacts/{BUCKET}/absent"), Kind::NotFound),
         (format!("artifacts/{BUCKET}"), invalid()),
         (format!("artifacts/{BUCKET}/a/../b"), invalid()),
