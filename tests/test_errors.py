@@ -47,7 +47,6 @@ IMPOSSIBLE = {
     ("StopRuntimeSession", "UnauthorizedException"): "only a runtime with an OAuth authorizer answers 401, and creating one is refused yet",
     ("StopRuntimeSession", "ServiceQuotaExceededException"): "ending a session uses nothing up",
     ("StopRuntimeSession", "RuntimeClientError"): "the agent is told, not asked: an agent that does not end is killed",
-    ("StopRuntimeSession", "ConflictException"): "a session that is starting or ending passes by itself: RetryableConflictException",
     ("StopRuntimeSession", "InternalServerException"): "no record, no disk and no package takes part in the end of a session",
     ("UpdateAgentRuntimeEndpoint", "ServiceQuotaExceededException"): "an update makes nothing that is counted",
 }
@@ -326,6 +325,15 @@ def token_used_for_another(world, operation):
     ask = {"agentRuntimeId": runtime, "endpointName": "going", "clientToken": "d" * 40}
     control.delete_agent_runtime_endpoint(**ask)
     return control, {**ask, "endpointName": "staying"}
+
+
+@way("ConflictException", "StopRuntimeSession", says="clientToken")
+def token_that_stopped_another(world, operation):
+    stage = world.healthy
+    ask = stage.input(operation, clientToken="s" * 40)
+    invoke(stage.clients[DATA], stage.arn, {}, ask["runtimeSessionId"])
+    call(stage.clients[DATA], operation, ask)
+    return stage.clients[DATA], {**ask, "runtimeSessionId": session_id()}
 
 
 @way("ServiceQuotaExceededException", says="at most")

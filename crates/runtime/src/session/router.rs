@@ -70,6 +70,14 @@ pub(super) struct Shared {
     owners: TaskTracker,
 }
 
+/// What a `clientToken` was used for before.
+enum Recalled {
+    /// To stop this very session.
+    Same,
+    /// To stop another one.
+    Other,
+}
+
 /// What [`Router::recover`] found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Recovered {
@@ -152,15 +160,19 @@ impl Router {
     }
 
     /// Ends a session as `StopRuntimeSession` does and waits until nothing of it is left. A repetition with the same
-    /// `client_token` succeeds as the first did.
+    /// `client_token` succeeds as the first did; that token for another session is a conflict.
     pub async fn stop(&self, key: &Key, client_token: Option<&str>) -> Result<(), Error> {
         let session = self.0.find(key);
-        if self.0.remembers_stop(key, client_token) {
-            // The repetition must not end a session that was started since.
-            return match session.filter(|session| session.is_stopped_by(client_token)) {
-                Some(session) => self.gone(&session).await,
-                None => Ok(()),
-            };
+        match self.0.recall_stop(key, client_token) {
+            Some(Recalled::Same) => {
+                // The repetition must not end a session that was started since.
+                return match session.filter(|session| session.is_stopped_by(client_token)) {
+                    Some(session) => self.gone(&session).await,
+                    None => Ok(()),
+                };
+            }
+            Some(Recalled::Other) => return Err(token_used()),
+            None => {}
         }
         let Some(session) = session else {
             return Err(no_such_session());
@@ -342,8 +354,17 @@ impl Shared {
         stops.push_back((key.clone(), token.to_owned()));
     }
 
-    fn remembers_stop(&self, key: &Key, token: Option<&str>) -> bool {
-        token.is_some_and(|token| lock(&self.stops).iter().any(|(k, t)| k == key && t == token))
+    fn recall_stop(&self, key: &Key, token: Option<&str>) -> Option<Recalled> {
+        let token = token?;
+        let stops = lock(&self.stops);
+        let mut keys = stops.iter().filter(|(_, t)| t == token).map(|(k, _)| k).peekable();
+        keys.peek()?;
+        // Two stops at the same moment may both have used it; each is a repetition of its own.
+        Some(if keys.any(|k| k == key) {
+            Recalled::Same
+        } else {
+            Recalled::Other
+        })
     }
 
     fn shard(&self, key: &Key) -> MutexGuard<'_, HashMap<Key, Arc<Session>>> {
@@ -363,6 +384,12 @@ impl fmt::Debug for Shared {
 
 pub(crate) fn busy() -> Error {
     Error::new(Kind::SessionBusy, "Session operation in progress, please retry.")
+}
+
+fn token_used() -> Error {
+    Error::conflict(
+        "This clientToken was used for StopRuntimeSession with other parameters: use a new token for a new call.",
+    )
 }
 
 fn no_such_session() -> Error {

@@ -73,10 +73,22 @@ async fn a_stop_repeated_with_its_token_succeeds_and_spares_the_next_session() {
     rig.ask("a", "").await.unwrap();
     assert_eq!(rig.router.stop(&key("a"), token).await, Ok(()));
     assert_eq!(rig.router.count(), 1, "the repetition stopped another session");
-    assert_eq!(
-        rig.router.stop(&key("b"), token).await.unwrap_err().kind,
-        Kind::NotFound
-    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_stopped_one_session_stops_no_other() {
+    let rig = Rig::new(Agent::echo());
+    let token = Some("11111111-1111-1111-1111-111111111111");
+    rig.ask("a", "").await.unwrap();
+    rig.ask("b", "").await.unwrap();
+    rig.router.stop(&key("a"), token).await.unwrap();
+    for other in ["b", "never-started"] {
+        let error = rig.router.stop(&key(other), token).await.unwrap_err();
+        assert_eq!(error.kind, Kind::Conflict, "{error}");
+        assert!(error.message.contains("clientToken"), "{error}");
+    }
+    assert_eq!(rig.router.count(), 1, "the session of another token's stop is gone");
+    rig.router.stop(&key("b"), None).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
