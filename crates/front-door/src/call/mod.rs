@@ -344,13 +344,14 @@ async fn take(door: &Door, source: &mut Source, allowance: Allowance) -> Result<
     Ok(spooled)
 }
 
+/// The caller may be nobody that is known yet, so where bodies are kept and what the system said is for the log alone.
 fn disk(door: &Door, error: &std::io::Error) -> Failure {
     let dir = door.spool_dir.display();
     tracing::error!(%dir, %error, "cannot spool a request body");
     let text = if error.kind() == std::io::ErrorKind::StorageFull {
-        format!("There is no space left in the server's spool directory {dir}; the request body could not be received.")
+        "The server could not write the request body: no space left on its disk. Its log says which; free some there."
     } else {
-        format!("The server could not write a spool file in {dir}: {error}.")
+        "The server could not write the request body to its disk; its log says why."
     };
     Error::internal(text).into()
 }
