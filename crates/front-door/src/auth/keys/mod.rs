@@ -69,6 +69,17 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
+    /// Another build wrote a record.
+    #[error(
+        "access key record '{record}' has schema {found}, this program knows {}: use the Eyot that wrote it",
+        record::SCHEMA
+    )]
+    Schema {
+        /// The record's key.
+        record: String,
+        /// Its schema.
+        found: u32,
+    },
     /// No randomness to make a key from.
     #[error("the system has no randomness to make an access key from")]
     Random,

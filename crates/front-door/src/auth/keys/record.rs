@@ -1,4 +1,7 @@
-//! How an access key is written down.
+//! How an access key is written down: `{"schema": N, "data": {…}}`, as all records are.
+//!
+//! A change that an older build would misread raises `SCHEMA`, and a record with a newer number is refused. Fields that
+//! are not known are refused as well: a key that is half understood must not let anybody in.
 //!
 //! Invariant: secret and session token are sealed, each bound to its record and its place in it, so that no sealed
 //! value means anything elsewhere.
@@ -13,6 +16,20 @@ use zeroize::Zeroizing;
 use super::{AccessKey, Error, ROOT};
 
 pub(super) const KIND: &str = "access-key";
+pub(super) const SCHEMA: u32 = 1;
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Versioned<T> {
+    schema: u32,
+    data: T,
+}
+
+/// Only the schema, to tell a newer record from a broken one.
+#[derive(Deserialize)]
+struct Head {
+    schema: u32,
+}
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -51,12 +68,25 @@ pub(super) fn seal(record: &str, access: &AccessKey, master: &MasterKey) -> Resu
         session_token,
         enabled: access.enabled,
     };
-    let text = serde_json::to_vec(&stored).map_err(|problem| broken(record, &problem))?;
+    let versioned = Versioned {
+        schema: SCHEMA,
+        data: stored,
+    };
+    let text = serde_json::to_vec(&versioned).map_err(|problem| broken(record, &problem))?;
     Ok(Bytes::from(text))
 }
 
 pub(super) fn open(record: &str, value: &[u8], master: &MasterKey) -> Result<AccessKey, Error> {
-    let stored: Stored = serde_json::from_slice(value).map_err(|problem| broken(record, &problem))?;
+    let head: Head = serde_json::from_slice(value).map_err(|problem| broken(record, &problem))?;
+    if head.schema != SCHEMA {
+        let found = head.schema;
+        return Err(Error::Schema {
+            record: record.to_owned(),
+            found,
+        });
+    }
+    let versioned: Versioned<Stored> = serde_json::from_slice(value).map_err(|problem| broken(record, &problem))?;
+    let stored = versioned.data;
     let unseal = |part, sealed: &str| -> Result<Zeroizing<String>, Error> {
         let plain = master.open(&context(record, part), sealed)?;
         let text = std::str::from_utf8(&plain).map_err(|problem| broken(record, &problem))?;

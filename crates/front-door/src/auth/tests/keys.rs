@@ -267,15 +267,34 @@ async fn a_record_that_is_not_ours_to_read_stops_the_start() {
         Err(Error::Storage(storage::Error::Sealed(_)))
     ));
 
-    home.records
-        .commit(vec![write("AKIDCOPY", None), write("root", Some("{}".into()))])
-        .await
-        .unwrap();
-    let said = home.keys().await.unwrap_err().to_string();
-    assert!(
-        said.contains("access key record 'root'") && said.contains("missing field"),
-        "{said}"
-    );
+    let whole = String::from_utf8(root.value.to_vec()).unwrap();
+    assert!(whole.starts_with(r#"{"schema":1,"data":{"#), "{whole}");
+    let bare = serde_json::from_str::<serde_json::Value>(&whole).unwrap()["data"].to_string();
+    home.records.commit(vec![write("AKIDCOPY", None)]).await.unwrap();
+    for (text, word) in [
+        ("{}".to_owned(), "missing field `schema`"),
+        (bare, "missing field `schema`"),
+        (r#"{"schema":1}"#.to_owned(), "missing field `data`"),
+        (whole.replace(r#""enabled""#, r#""allowed""#), "unknown field `allowed`"),
+        (
+            whole.replace(r#""schema":1"#, r#""schema":2"#),
+            "has schema 2, this program knows 1",
+        ),
+        (
+            r#"{"schema":2,"other":"form"}"#.to_owned(),
+            "use the Eyot that wrote it",
+        ),
+    ] {
+        home.records
+            .commit(vec![write("root", Some(text.into()))])
+            .await
+            .unwrap();
+        let said = home.keys().await.unwrap_err().to_string();
+        assert!(
+            said.contains("access key record 'root'") && said.contains(word),
+            "{said}"
+        );
+    }
 }
 
 #[tokio::test]
