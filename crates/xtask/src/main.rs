@@ -10,6 +10,7 @@
     reason = "a task talks to the person who runs it"
 )]
 
+mod bench;
 mod ci;
 pub mod codegen;
 mod dependencies;
@@ -34,6 +35,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Task {
+    /// Measures Eyot against the same agent called directly; writes docs/benchmarks.md.
+    Bench(bench::Options),
     /// What CI runs: formatting, clippy, licences, all tests.
     Ci,
     /// Writes the generated part of the `api` crate.
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
         error.exit()
     });
     let done = match arguments.task {
+        Task::Bench(options) => bench::run(&options),
         Task::Ci => ci::run(),
         Task::Codegen { arguments } => codegen::run(&arguments),
         Task::Fuzz(options) => fuzz::run(&options),

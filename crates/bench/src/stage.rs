@@ -1,0 +1,377 @@
+//! The two peers: the agent as a process, and a server with the same agent deployed into it.
+//!
+//! The server is used as anybody would use it: `eyot serve`, `eyot env`, `eyot deploy`, then the public API. The agent
+//! in its sandbox is recognised by a variable that only this run gives it.
+//!
+//! Invariant: dropping a [`Stage`] ends what it started and removes its directory, in whatever state it is.
+
+use crate::http::Connection;
+use crate::request::{self, Account, JSON, Way};
+use crate::{interrupt, process};
+use anyhow::{Context as _, anyhow, bail, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use std::fs::{self, Permissions};
+use std::io::{BufRead as _, BufReader};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+use uuid::Uuid;
+
+const START_DEADLINE: Duration = Duration::from_secs(60);
+/// Longer than a server drains and its agents take to stop.
+const STOP_DEADLINE: Duration = Duration::from_secs(60);
+const POLL: Duration = Duration::from_millis(5);
+/// How closely the start of a plain process is watched.
+const START_POLL: Duration = Duration::from_micros(100);
+
+const AGENT: &str = "sample-agent";
+const MARK: &str = "EYOT_BENCH_RUN";
+
+/// Everything that runs.
+#[derive(Debug)]
+pub(crate) struct Stage {
+    pub(crate) agent: Agent,
+    pub(crate) server: Server,
+    /// Declared last: it goes when those who use it have ended.
+    home: TempDir,
+}
+
+/// The agent as a process.
+#[derive(Debug)]
+pub(crate) struct Agent {
+    child: Child,
+    pub(crate) address: SocketAddr,
+}
+
+/// A server with the agent deployed into it.
+#[derive(Debug)]
+pub(crate) struct Server {
+    child: Child,
+    /// The driver in use.
+    pub(crate) driver: String,
+    pub(crate) account: Account,
+    /// `NAME=VALUE` in the environment of its agents.
+    mark: String,
+}
+
+impl Stage {
+    /// Starts both and deploys the agent.
+    pub(crate) fn set(eyot: &Path, agent: &Path, driver: &str) -> anyhow::Result<Self> {
+        let home = tempfile::Builder::new().prefix("eyot-bench-").tempdir()?;
+        let source = home.path().join("source");
+        fs::create_dir(&source)?;
+        let program = source.join(AGENT);
+        fs::copy(agent, &program).with_context(|| format!("there is no agent at {}", agent.display()))?;
+        fs::set_permissions(&program, Permissions::from_mode(0o755))?;
+        Ok(Self {
+            agent: Agent::start(&program)?,
+            server: Server::start(eyot, home.path(), &source, driver)?,
+            home,
+        })
+    }
+
+    /// Starts another agent as a process and asks it once; answers how long that took.
+    pub(crate) fn start_direct(&self) -> anyhow::Result<Duration> {
+        let start = Instant::now();
+        let agent = Agent::start(&self.home.path().join("source").join(AGENT))?;
+        let body = br#"{"prompt":"hello"}"#;
+        let mut request = request::direct(agent.address, &session(), JSON, body.len());
+        request.extend_from_slice(body);
+        Connection::open(agent.address)?.exchange(&request)?;
+        Ok(start.elapsed())
+    }
+
+    /// Where requests of a way go.
+    pub(crate) fn address(&self, way: Way) -> SocketAddr {
+        match way {
+            Way::Direct => self.agent.address,
+            Way::Boto | Way::Declared => self.server.account.address,
+        }
+    }
+
+    /// The head of a request, ready to be sent within the minutes that a signature lives.
+    pub(crate) fn head(&self, way: Way, session: &str, kind: &str, body: &[u8]) -> anyhow::Result<Vec<u8>> {
+        match way {
+            Way::Direct => Ok(request::direct(self.agent.address, session, kind, body.len())),
+            Way::Boto | Way::Declared => self.server.account.invocation(way, session, kind, body),
+        }
+    }
+
+    /// A whole request with a JSON body.
+    pub(crate) fn request(&self, way: Way, session: &str, body: &str) -> anyhow::Result<Vec<u8>> {
+        let mut request = self.head(way, session, JSON, body.as_bytes())?;
+        request.extend_from_slice(body.as_bytes());
+        Ok(request)
+    }
+
+    /// Ends everything; fails if the server did not end well or left something.
+    pub(crate) fn clear(mut self) -> anyhow::Result<()> {
+        let ended = end(&mut self.server.child, STOP_DEADLINE);
+        ensure!(ended, "the server did not end well; its messages are above");
+        let left = self.server.agents();
+        ensure!(
+            left.is_empty(),
+            "the server has ended and left agents: processes {left:?}"
+        );
+        Ok(())
+    }
+}
+
+impl Agent {
+    /// Starts it and waits until it listens.
+    fn start(program: &Path) -> anyhow::Result<Self> {
+        // The agent binds this port in a moment; nothing else on a quiet machine takes it in between.
+        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+        let child = Command::new(program)
+            .env_clear()
+            .env("PORT", address.port().to_string())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .process_group(0)
+            .spawn()
+            .context("starting the agent")?;
+        let mut agent = Self { child, address };
+        let end = Instant::now() + START_DEADLINE;
+        while std::net::TcpStream::connect(address).is_err() {
+            interrupt::check()?;
+            ensure!(agent.child.try_wait()?.is_none(), "the agent ended at once");
+            ensure!(Instant::now() < end, "the agent does not listen");
+            thread::sleep(START_POLL);
+        }
+        Ok(agent)
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Server {
+    fn start(eyot: &Path, home: &Path, source: &Path, driver: &str) -> anyhow::Result<Self> {
+        let data = home.join("data");
+        let mut child = clean(eyot)
+            .args([
+                "serve",
+                "--listen",
+                "127.0.0.1:0",
+                "--log",
+                "warn",
+                "--driver",
+                driver,
+                "--data-dir",
+            ])
+            .arg(&data)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .with_context(|| format!("starting {}", eyot.display()))?;
+        let lines = follow(child.stdout.take().context("it is piped")?);
+        // From here on dropping it ends the process.
+        let mut server = Self {
+            child,
+            driver: String::new(),
+            account: Account {
+                address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+                region: String::new(),
+                key_id: String::new(),
+                secret: String::new(),
+                arn: String::new(),
+            },
+            mark: format!("{MARK}={}", Uuid::new_v4()),
+        };
+        let line = first(&lines)?;
+        let read = line
+            .rsplit_once(" (driver: ")
+            .and_then(|(_, rest)| rest.strip_suffix(')'));
+        read.with_context(|| format!("cannot read what the server says: {line}"))?
+            .clone_into(&mut server.driver);
+
+        let variables = output(clean(eyot).args(["env", "--format", "json", "--data-dir"]).arg(&data))?;
+        let variables: Value = serde_json::from_str(&variables).context("eyot env")?;
+        let text = |name: &str| {
+            let value = variables.get(name).and_then(Value::as_str);
+            value
+                .map(str::to_owned)
+                .with_context(|| format!("eyot env does not say {name}"))
+        };
+        let url = text("AWS_ENDPOINT_URL_BEDROCK_AGENTCORE")?;
+        let address = url
+            .strip_prefix("http://")
+            .with_context(|| format!("{url} is not plain HTTP"))?;
+        let address = address.trim_end_matches('/').parse()?;
+        let entry_point = PathBuf::from(".").join(AGENT);
+        let said = output(
+            clean(eyot)
+                .arg("deploy")
+                .arg(source)
+                .args(["--name", "bench", "--env", &server.mark, "--entry-point"])
+                .arg(entry_point)
+                .arg("--data-dir")
+                .arg(&data),
+        )?;
+        let arn = said.lines().find(|line| line.starts_with("arn:"));
+        server.account = Account {
+            address,
+            region: text("AWS_REGION")?,
+            key_id: text("AWS_ACCESS_KEY_ID")?,
+            secret: text("AWS_SECRET_ACCESS_KEY")?,
+            arn: arn
+                .with_context(|| format!("eyot deploy does not say an ARN: {said}"))?
+                .to_owned(),
+        };
+        Ok(server)
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The agents in its sandboxes.
+    pub(crate) fn agents(&self) -> Vec<u32> {
+        process::with_variable(&self.mark)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        end(&mut self.child, STOP_DEADLINE);
+        // Only a server that was killed, or is broken, leaves these; a guest goes with its agent.
+        for pid in self.agents() {
+            send(pid, Signal::SIGKILL);
+        }
+    }
+}
+
+/// A session id of the form that SDKs make.
+pub(crate) fn session() -> String {
+    format!("bench-{}", Uuid::new_v4())
+}
+
+/// Asks a process to end and waits for it, or kills it; whether it ended by itself and well.
+fn end(child: &mut Child, deadline: Duration) -> bool {
+    let end = Instant::now() + deadline;
+    let mut asked = false;
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) => return status.success(),
+            Ok(None) if !asked => {
+                send(child.id(), Signal::SIGTERM);
+                asked = true;
+            }
+            Ok(None) if Instant::now() < end => thread::sleep(POLL),
+            _ => break,
+        }
+    }
+    let _ = child.kill();
+    let _ = child.wait();
+    false
+}
+
+fn send(pid: u32, signal: Signal) {
+    if let Ok(pid) = i32::try_from(pid) {
+        let _ = kill(Pid::from_raw(pid), signal);
+    }
+}
+
+/// A command that this run's environment does not steer.
+fn clean(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("AWS_") || text.starts_with("EYOT_") {
+            command.env_remove(&name);
+        }
+    }
+    command
+}
+
+fn output(command: &mut Command) -> anyhow::Result<String> {
+    interrupt::check()?;
+    let program = command.get_program().to_string_lossy().into_owned();
+    let done = command
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("starting {program}"))?;
+    if !done.status.success() {
+        let words: Vec<_> = command.get_args().map(std::ffi::OsStr::to_string_lossy).collect();
+        bail!(
+            "eyot {} failed: {}",
+            words.join(" "),
+            String::from_utf8_lossy(&done.stderr)
+        );
+    }
+    Ok(String::from_utf8(done.stdout)?)
+}
+
+/// Lines of a program's output as they come. Read to the end, so that the program never writes to nobody.
+fn follow(output: ChildStdout) -> Receiver<String> {
+    let (sender, lines) = mpsc::sync_channel(1);
+    thread::spawn(move || {
+        for line in BufReader::new(output).lines().map_while(Result::ok) {
+            // Only the first is waited for.
+            let _ = sender.try_send(line);
+        }
+    });
+    lines
+}
+
+fn first(lines: &Receiver<String>) -> anyhow::Result<String> {
+    let end = Instant::now() + START_DEADLINE;
+    loop {
+        interrupt::check()?;
+        match lines.recv_timeout(Duration::from_millis(50)) {
+            Ok(line) => return Ok(line),
+            Err(RecvTimeoutError::Timeout) if Instant::now() < end => {}
+            Err(RecvTimeoutError::Timeout) => bail!("the server is not ready after {START_DEADLINE:?}"),
+            Err(RecvTimeoutError::Disconnected) => return Err(anyhow!("the server ended before it was ready")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_does_not_end_is_killed() {
+        let shell = |script: &str| {
+            Command::new("sh")
+                .args(["-c", script])
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap()
+        };
+        let mut obedient = shell("trap 'exit 0' TERM; echo up; while :; do sleep 0.01; done");
+        assert_eq!(first(&follow(obedient.stdout.take().unwrap())).unwrap(), "up");
+        assert!(end(&mut obedient, Duration::from_secs(20)));
+        let mut stubborn = shell("trap '' TERM; echo up; while :; do sleep 0.01; done");
+        assert_eq!(first(&follow(stubborn.stdout.take().unwrap())).unwrap(), "up");
+        assert!(!end(&mut stubborn, Duration::from_millis(200)));
+        assert!(stubborn.try_wait().unwrap().is_some());
+    }
+
+    #[test]
+    fn a_program_that_ends_before_it_is_ready_is_an_error() {
+        let mut silent = Command::new("true").stdout(Stdio::piped()).spawn().unwrap();
+        let error = first(&follow(silent.stdout.take().unwrap())).unwrap_err();
+        assert!(error.to_string().contains("ended before"), "{error}");
+        silent.wait().unwrap();
+    }
+}

@@ -1,0 +1,55 @@
+//! `cargo xtask bench`: builds what is measured and what measures, and runs it. `crates/bench` has the rest.
+//!
+//! The server is built by itself, exactly as a user's `cargo build --release` builds it; the agent is linked statically,
+//! as the one inside `eyot` is, so that it runs in any sandbox.
+
+use crate::{step, workspace};
+use std::path::PathBuf;
+use std::process::Command;
+
+const REPORT: &str = "docs/benchmarks.md";
+const AGENT: &str = "eyot-sample-agent";
+
+/// What to measure, and how long.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Ten seconds instead of a minute; docs/benchmarks.md stays as it is.
+    #[arg(long)]
+    quick: bool,
+    /// The driver to measure: auto, container or process.
+    #[arg(long, default_value = "auto")]
+    driver: String,
+}
+
+/// Measures; writes docs/benchmarks.md.
+pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
+    let target = workspace::target_directory()?;
+    let agent = step::timed("release builds", || {
+        step::run(&mut release("eyot"))?;
+        step::run(&mut release("eyot-bench"))?;
+        let own = target.join("bench");
+        let mut agent = release(AGENT);
+        agent.arg("--target-dir").arg(&own);
+        agent
+            .env_remove("CARGO_ENCODED_RUSTFLAGS")
+            .env("RUSTFLAGS", "-C target-feature=+crt-static");
+        step::run(agent.env("CARGO_PROFILE_RELEASE_STRIP", "symbols"))?;
+        Ok::<PathBuf, anyhow::Error>(own.join("release").join(AGENT))
+    })?;
+    let mut bench = Command::new(target.join("release/eyot-bench"));
+    bench.current_dir(workspace::root());
+    bench.args(["--driver", &options.driver, "--agent"]).arg(agent);
+    bench.arg("--eyot").arg(target.join("release/eyot"));
+    if options.quick {
+        bench.arg("--quick");
+    } else {
+        bench.args(["--report", REPORT]);
+    }
+    step::timed("measurements", || step::run(&mut bench))
+}
+
+fn release(package: &str) -> Command {
+    let mut cargo = workspace::cargo();
+    cargo.args(["build", "--release", "--locked", "--package", package]);
+    cargo
+}
