@@ -3,9 +3,10 @@
 import json
 import re
 import time
+from pathlib import Path
 
 import pytest
-from conftest import (EXAMPLES, PYTHON, ROLE, invoke, session_id, wait_endpoint, wait_gone, wait_ready)
+from conftest import EXAMPLES, PYTHON, ROLE, deploy_files, invoke, session_id, wait_endpoint, wait_gone, wait_ready
 
 
 def artifact_of(control, runtime_id):
@@ -163,3 +164,15 @@ def test_second_deploy_updates(shared_server, tmp_path):
         answer = shared_server.cli("invoke", "twice", '{"prompt":"hi"}')
         assert json.loads(answer.stdout)["version"] == number
     assert len(arns) == 1
+
+
+def test_entry_points_of_other_shapes(shared_server, tmp_path):
+    """A script further down imports from the package's root; a console script of the package runs the agent."""
+    plain = (Path(__file__).parent / "agents/plain/main.py").read_text()
+    files = {"src/app.py": "import core\ncore.main()\n", "core.py": plain.removesuffix("main()\n")}
+    arn = deploy_files(shared_server, tmp_path, "deeper", files, "--entry-point", "src/app.py")
+    assert invoke(shared_server.data, arn, {})[0]["turn"] == 1
+    script = "import runpy, sys\nsys.argv = sys.argv[1:]\nrunpy.run_path(sys.argv[0], run_name='__main__')\n"
+    files = {"bin/instrument": script, "main.py": plain}
+    arn = deploy_files(shared_server, tmp_path, "wrapped", files, "--entry-point", "instrument", "--entry-point", "main.py")
+    assert invoke(shared_server.data, arn, {})[0]["turn"] == 1

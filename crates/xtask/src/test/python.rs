@@ -64,6 +64,9 @@ pub(crate) fn run(python: &Path, binary: &Path, filters: &[String]) -> Tally {
         "-rsx",
         "--no-fold-skipped",
         "--durations=10",
+        // Two files at a time: much of the time is waiting, for deadlines and for agents.
+        "-n2",
+        "--dist=loadfile",
     ]);
     // A test that hangs says where before the deadline ends it; caches would be files that nobody wants.
     pytest.args([
