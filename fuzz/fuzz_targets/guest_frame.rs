@@ -15,7 +15,7 @@ fuzz_target!(|input: (u8, &[u8])| {
     'stream: for piece in bytes.chunks(usize::from(size).max(1)) {
         decoder.push(piece);
         loop {
-            match decoder.next::<Reply>() {
+            match decoder.take::<Reply>() {
                 Ok(Some(reply)) => replies.push(reply),
                 Ok(None) => break,
                 Err(_) => {
