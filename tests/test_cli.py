@@ -4,11 +4,12 @@ import json
 import os
 import re
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
-from conftest import EXAMPLES, EYOT, deploy_files, sandbox_leftovers, session_id
+from conftest import EXAMPLES, EYOT, deploy_files, invoke, sandbox_leftovers, session_id
 
 PLAIN = (Path(__file__).parent / "agents/plain/main.py").read_text()
 CLEAN_ENV = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "EYOT__", "EYOT_DATA"))}
@@ -59,7 +60,6 @@ def test_deploy_asks_the_server_where_to_upload(make_server, tmp_path):
 
 def test_boto3_needs_only_the_variables(shared_server):
     code = "import boto3; print(boto3.client('bedrock-agentcore-control').list_agent_runtimes()['agentRuntimes'] is not None)"
-    import sys
     done = subprocess.run([sys.executable, "-c", code], env={**CLEAN_ENV, **shared_server.env()}, capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "True", done.stderr
 
@@ -142,10 +142,42 @@ def test_the_process_driver_says_that_it_does_not_isolate(make_server, tmp_path)
     assert "isolat" in server.stderr_text().lower()
     arn = deploy_files(server, tmp_path, "sdk", {"main.py": (EXAMPLES / "python-agent/main.py").read_text(),
                                                  "requirements.txt": "bedrock-agentcore==1.25.0\n"})
-    from conftest import invoke
     one, two = session_id(), session_id()
     invoke(server.data, arn, {"prompt": "remember a"}, one)
     invoke(server.data, arn, {"prompt": "remember b"}, two)
     assert invoke(server.data, arn, {"prompt": "recall"}, one)[0]["disk"] == ["a"]
     assert server.stop() == 0
+    assert sandbox_leftovers(server.data_dir) == []
+
+
+def test_the_aws_command_line_works_with_the_same_variables(shared_server, tmp_path):
+    arn = deploy_files(shared_server, tmp_path, "by_aws_cli", {"main.py": PLAIN})
+    aws = Path(sys.executable).parent / "aws"
+    env = {**CLEAN_ENV, **shared_server.env(), "AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
+
+    def run(*args):
+        done = subprocess.run([aws, *args, "--output", "json"], env=env, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    got = run("bedrock-agentcore-control", "get-agent-runtime", "--agent-runtime-id", arn.rsplit("/", 1)[1])
+    assert (got["agentRuntimeArn"], got["status"]) == (arn, "READY")
+    (tmp_path / "ask.json").write_text('{"act": "hello"}')
+    answer = tmp_path / "answer.json"
+    payload = f"fileb://{tmp_path / 'ask.json'}"
+    run("bedrock-agentcore", "invoke-agent-runtime", "--agent-runtime-arn", arn, "--payload", payload, str(answer))
+    assert json.loads(answer.read_text())["turn"] == 1
+
+
+def test_a_server_of_another_region_and_account(make_server, tmp_path):
+    server = make_server(env={"EYOT__REGION": "eu-central-1", "EYOT__ACCOUNT": "210987654321"}).start()
+    arn = deploy_files(server, tmp_path, "elsewhere", {"main.py": PLAIN})
+    assert arn.startswith("arn:aws:bedrock-agentcore:eu-central-1:210987654321:runtime/elsewhere-")
+    assert server.env()["AWS_REGION"] == "eu-central-1"
+    assert invoke(server.data, arn, {"act": "env"})[0]["AWS_REGION"] == "eu-central-1"
+
+
+def test_a_signal_right_after_the_ready_line_drains(make_server):
+    server = make_server().start()
+    assert server.stop() == 0, server.stderr_text()
     assert sandbox_leftovers(server.data_dir) == []
