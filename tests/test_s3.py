@@ -119,7 +119,9 @@ def create(server, name, bucket, key, **s3):
 
 def greeting(server, made):
     wait_ready(server.control, made["agentRuntimeId"])
-    return invoke(server.data, made["agentRuntimeArn"], {}, session_id())[0]["greeting"]
+    # After a restart a lost package is fetched again; until then a call is told to come again, and an SDK does.
+    patient = server.client("bedrock-agentcore", retries={"total_max_attempts": 10, "mode": "standard"})
+    return invoke(patient, made["agentRuntimeArn"], {}, session_id())[0]["greeting"]
 
 
 def test_an_agent_from_a_bucket(server, moto):

@@ -163,7 +163,9 @@ fn entry_point(dir: &Path, asked: &[String]) -> anyhow::Result<Vec<String>> {
         bail!("--entry-point: one file, or a wrapper and a file, of at most 128 characters each");
     }
     for (i, word) in asked.iter().enumerate() {
-        let may_be_installed = i == 0 && !word.contains(['/', '.']) && dir.join(requirements::FILE).is_file();
+        let is_script = i == 0 && !word.contains(['/', '.']);
+        let may_be_installed =
+            is_script && (dir.join(requirements::FILE).is_file() || dir.join("bin").join(word).is_file());
         // A second word may be an argument rather than a file.
         let must_exist = i == 0 || Path::new(word).extension().is_some_and(|e| e == "py");
         if must_exist && !may_be_installed && !dir.join(word).is_file() {
