@@ -172,7 +172,7 @@ def test_entry_points_of_other_shapes(shared_server, tmp_path):
     files = {"src/app.py": "import core\ncore.main()\n", "core.py": plain.removesuffix("main()\n")}
     arn = deploy_files(shared_server, tmp_path, "deeper", files, "--entry-point", "src/app.py")
     assert invoke(shared_server.data, arn, {})[0]["turn"] == 1
-    script = "import runpy, sys\nsys.argv = sys.argv[1:]\nrunpy.run_path(sys.argv[0], run_name='__main__')\n"
+    script = "#!/usr/bin/env python3\nimport runpy, sys\nsys.argv = sys.argv[1:]\nrunpy.run_path(sys.argv[0], run_name='__main__')\n"
     files = {"bin/instrument": script, "main.py": plain}
     arn = deploy_files(shared_server, tmp_path, "wrapped", files, "--entry-point", "instrument", "--entry-point", "main.py")
     assert invoke(shared_server.data, arn, {})[0]["turn"] == 1
