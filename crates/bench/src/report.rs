@@ -106,7 +106,7 @@ fn environment(machine: &Machine, results: &Results) -> String {
     let noise = if others.most < QUIET {
         ""
     } else {
-        "; the machine was shared, so times are upper bounds"
+        "; the machine was shared, which makes times longer and less steady"
     };
     format!(
         "## Machine\n\n\
