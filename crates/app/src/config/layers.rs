@@ -39,7 +39,7 @@ impl Layers {
                 bail!("the environment variable {name} does not name a key: write {PREFIX}SECTION__KEY");
             }
             let value = scalar(&text);
-            if !value.is_str() {
+            if !(value.is_str() || value.is_array() || value.is_table()) {
                 self.texts.insert(path.join("."), text);
             }
             self.set(

@@ -65,7 +65,7 @@ fn on_the_page() -> Sections {
 
 /// The keys that a section has, if it is one.
 fn keys_of(section: &str) -> Option<Vec<String>> {
-    let said = read(vec![(variable(section, NONSENSE), "1".to_owned())])
+    let said = read(vec![(variable(section, NONSENSE), "{}".to_owned())])
         .unwrap_err()
         .to_string();
     let (_, listed) = said.split_once(&format!("unknown field `{NONSENSE}`, expected one of "))?;
