@@ -73,8 +73,7 @@ fn main() -> ExitCode {
     // A second provider that appeared later in the dependency tree would make rustls panic at its first use.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let cli = Cli::parse();
-    let result = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
+    let result = async_runtime()
         .build()
         .map_err(anyhow::Error::from)
         .and_then(|runtime| runtime.block_on(run(cli.command)));
@@ -85,6 +84,18 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// A worker for every second core, unless `TOKIO_WORKER_THREADS` says otherwise: agents need cores too, and waking a
+/// second worker for each event cost a quarter of a call's CPU on two cores.
+fn async_runtime() -> tokio::runtime::Builder {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.enable_all();
+    if std::env::var_os("TOKIO_WORKER_THREADS").is_none() {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        builder.worker_threads((cores / 2).max(1));
+    }
+    builder
 }
 
 async fn run(command: Command) -> anyhow::Result<ExitCode> {
