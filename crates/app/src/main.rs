@@ -16,10 +16,6 @@ use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// A tenth of a call's time went into the system's allocator, which two threads share.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// Run AI agents in sandboxes of their own, behind the Amazon Bedrock AgentCore API.
 #[derive(Debug, Parser)]
 #[command(name = "eyot", version, max_term_width = 110)]
