@@ -17,7 +17,8 @@ use runtime::artifacts::Artifacts;
 use runtime::catalog::Catalog;
 use runtime::control::{self, Control};
 use runtime::invoke::Invoker;
-use runtime::session::Router;
+use runtime::journal::Journal;
+use runtime::session::{self, Router};
 use sandbox::managed::Runtimes;
 use sandbox::package;
 use std::io::IsTerminal;
@@ -197,6 +198,7 @@ impl Running {
         let sandboxes = sandbox::Config {
             state_dir: dir.sandboxes(),
             clock: clock.clone(),
+            epoch: 1,
         };
         let (driver, probe) = sandbox::detect(sandboxes, config.driver.into()).await?;
         for warning in &probe.warnings {
@@ -208,7 +210,18 @@ impl Running {
         let mut registry = Registry::default();
         let metrics = front_door::Metrics::register(&mut registry);
         let runtime_metrics = Arc::new(runtime::metrics::Metrics::register(&mut registry));
-        let sessions = Router::new(config.runtime.session, driver, clock.clone(), runtime_metrics);
+        let sessions = Router::new(session::Parts {
+            config: config.runtime.session,
+            driver,
+            clock: clock.clone(),
+            metrics: runtime_metrics,
+            node: session::Node {
+                owner: "node".to_owned(),
+                epoch: 1,
+            },
+            journal: Journal::none(),
+            storage_dir: dir.path().join("storage"),
+        });
         let recovered = sessions.recover().await?;
         if recovered.destroyed + recovered.left > 0 {
             tracing::info!(

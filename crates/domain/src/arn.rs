@@ -4,10 +4,11 @@
 //! pages write `/endpoint/NAME`; both are read, the first is written.
 
 use crate::id::{AccountId, EndpointName, Invalid, Region, RuntimeId};
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// The ARN of a runtime.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct RuntimeArn {
     /// Region of the runtime.
     pub region: Region,

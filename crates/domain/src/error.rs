@@ -5,6 +5,7 @@
 //! the fault of the platform, or the SDK would run the agent three times.
 
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
 
 /// Whose fault an error is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +30,10 @@ pub struct Error {
     pub kind: Kind,
     /// One sentence or two for the caller.
     pub message: String,
+    /// What an agent itself said or wrote: for the operator, and for the caller only where the runtime's owner allows it.
+    pub detail: Option<Box<str>>,
+    /// When the same call may succeed, if that is known.
+    pub retry_after: Option<Duration>,
 }
 
 /// The kinds of failure, by what the caller can do about them.
@@ -89,7 +94,24 @@ impl Error {
         Self {
             kind,
             message: message.into(),
+            detail: None,
+            retry_after: None,
         }
+    }
+
+    /// The same error with what the agent itself said.
+    #[must_use]
+    pub fn with_detail(mut self, detail: impl Into<String>) -> Self {
+        let detail: String = detail.into();
+        self.detail = (!detail.is_empty()).then(|| detail.into_boxed_str());
+        self
+    }
+
+    /// The same error with the time after which a repetition may succeed.
+    #[must_use]
+    pub fn retry_in(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
     }
 
     /// A single member breaks a rule.
@@ -108,13 +130,11 @@ impl Error {
         let count = fields.len();
         let noun = if count == 1 { "error" } else { "errors" };
         let message = format!("{count} validation {noun} detected: {}", said.join("; "));
-        Self {
-            kind: Kind::Invalid {
-                reason: InvalidReason::FieldValidationFailed,
-                fields,
-            },
-            message,
-        }
+        let kind = Kind::Invalid {
+            reason: InvalidReason::FieldValidationFailed,
+            fields,
+        };
+        Self::new(kind, message)
     }
 
     /// The input cannot be read at all.

@@ -2,8 +2,10 @@
 //!
 //! Invariant: a deployment is immutable; a change of configuration is a new version and so a new deployment.
 
+use crate::switches::Switches;
 use domain::RuntimeArn;
 use domain::id::{EndpointName, RuntimeName, Version};
+use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,10 +17,15 @@ pub struct Target {
     pub endpoint: EndpointName,
     /// What it serves.
     pub deployment: Arc<Deployment>,
+    /// What the runtime's owner has switched.
+    pub switches: Arc<Switches>,
 }
 
 /// One immutable version of a runtime.
-#[derive(Debug, Clone)]
+///
+/// Its serialised form is kept with each sandbox, for a later server process that adopts it; what only a start needs,
+/// the environment above all, is left out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deployment {
     /// The runtime.
     pub arn: RuntimeArn,
@@ -29,10 +36,13 @@ pub struct Deployment {
     /// Unpacked code package.
     pub package: PathBuf,
     /// Host directories that the interpreter needs, shown read-only.
+    #[serde(skip)]
     pub read_only: Vec<PathBuf>,
     /// Program and arguments.
+    #[serde(skip)]
     pub command: Vec<String>,
     /// `environmentVariables` of the version.
+    #[serde(skip)]
     pub environment: Vec<(String, String)>,
     /// Port of the agent inside its sandbox; 8080 unless `protocolConfiguration` says otherwise.
     pub port: u16,
@@ -44,4 +54,13 @@ pub struct Deployment {
     pub max_lifetime: Duration,
     /// Lower-case names of request headers that reach the agent beside the standard ones.
     pub header_allowlist: Vec<String>,
+    /// `filesystemConfigurations.sessionStorage`.
+    pub storage: Option<SessionStorage>,
+}
+
+/// A directory of each session that survives its sandbox.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionStorage {
+    /// Where the agent sees it.
+    pub mount_path: String,
 }

@@ -13,9 +13,11 @@ pub mod control;
 pub mod deployment;
 mod error;
 pub mod invoke;
+pub mod journal;
 pub mod metrics;
 pub mod service;
 pub mod session;
+pub mod switches;
 mod upstream;
 
 pub use config::Config;

@@ -11,4 +11,6 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// Dates the records.
     pub clock: Clock,
+    /// The epoch of this server's lease on the state directory. A guest obeys no server of a lower epoch than it has seen.
+    pub epoch: u64,
 }

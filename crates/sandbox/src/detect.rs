@@ -67,6 +67,8 @@ where
             scratch: 1 << 20,
             log: 64 << 10,
         },
+        storage: None,
+        orphan_after: PATIENCE,
     };
     let (sandbox, standing) = start(spec).await?;
     let mut state = sandbox.state();

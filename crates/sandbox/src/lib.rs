@@ -29,7 +29,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 /// Starts, finds and destroys sandboxes.
 #[async_trait]
@@ -52,6 +52,18 @@ pub trait Driver: Send + Sync + fmt::Debug {
 
     /// Kills a sandbox of [`Driver::list`] and removes all of it. Idempotent.
     async fn destroy(&self, id: &SandboxId) -> Result<(), Error>;
+
+    /// What sandboxes of this driver can do on this host beyond running.
+    fn abilities(&self) -> Abilities;
+}
+
+/// What a driver can do on this host beyond running sandboxes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Abilities {
+    /// [`Sandbox::pause`] works.
+    pub pause: bool,
+    /// [`Spec::storage`] works.
+    pub storage: bool,
 }
 
 /// One running sandbox. Dropping the last handle does not end it.
@@ -60,8 +72,13 @@ pub trait Sandbox: Send + Sync + fmt::Debug {
     /// Its id.
     fn id(&self) -> &SandboxId;
 
-    /// The labels it was started with.
-    fn labels(&self) -> &BTreeMap<String, String>;
+    /// The labels it was started with and those that it was given by [`Sandbox::assign`].
+    fn labels(&self) -> BTreeMap<String, String>;
+
+    /// Gives it further labels, which [`Driver::list`] shows from then on, also if this process is killed the moment
+    /// after the answer. Works once; a second time is [`Error::Assigned`]. Not durable over a power cut, which no
+    /// sandbox survives either.
+    async fn assign(&self, labels: BTreeMap<String, String>) -> Result<(), Error>;
 
     /// The state now and every change of it.
     fn state(&self) -> watch::Receiver<State>;
@@ -69,8 +86,23 @@ pub trait Sandbox: Send + Sync + fmt::Debug {
     /// Opens a connection to a port on which something inside listens.
     async fn dial(&self, port: u16) -> Result<Connection, Error>;
 
-    /// The last lines that the agent wrote, oldest first, at most `max` bytes.
+    /// The last lines that the agent wrote, oldest first, at most `max` bytes of text; without times and streams.
     async fn log_tail(&self, max: usize) -> Result<String, Error>;
+
+    /// The log: what is kept of it, oldest first, then, if `follow`, every line as it is written until the sandbox ends.
+    /// Reading never wakes a paused sandbox. Dropping the receiver ends the reading; a slow reader holds up nobody and
+    /// may miss lines, which a line of [`Stream::Eyot`] then says.
+    async fn logs(&self, follow: bool) -> Result<mpsc::Receiver<LogLine>, Error>;
+
+    /// Adds a line of ours to the log, as [`Stream::Eyot`].
+    async fn note(&self, text: &str) -> Result<(), Error>;
+
+    /// Stops all its processes from running, without their noticing, and lets the kernel take back memory where it can.
+    /// Nothing can be dialled until [`Sandbox::resume`]. [`Error::Host`] without [`Abilities::pause`]. Idempotent.
+    async fn pause(&self) -> Result<(), Error>;
+
+    /// Lets a paused sandbox run on. Idempotent; also for one that an earlier server process paused.
+    async fn resume(&self) -> Result<(), Error>;
 
     /// The TCP ports that something inside listens on, to say which one a lost agent chose.
     async fn ports(&self) -> Result<Vec<u16>, Error>;
@@ -79,7 +111,8 @@ pub trait Sandbox: Send + Sync + fmt::Debug {
     async fn usage(&self) -> Result<Usage, Error>;
 
     /// Ends it: SIGTERM to the agent, up to `grace` for it to exit, SIGKILL to all. Afterwards nothing of it remains:
-    /// no process, mount, cgroup, namespace or file. Idempotent; waits for a stop that is already under way.
+    /// no process, mount, cgroup, namespace or file. Idempotent; waits for a stop that is already under way. A paused
+    /// sandbox is resumed for its grace.
     async fn stop(&self, grace: Duration) -> Result<Exit, Error>;
 }
 
@@ -105,6 +138,44 @@ pub struct Spec {
     pub port: u16,
     /// Limits.
     pub limits: Limits,
+    /// A directory that survives the sandbox. [`Error::Host`] without [`Abilities::storage`].
+    pub storage: Option<Storage>,
+    /// How long the sandbox runs on when no server holds it; then it ends by itself, as by [`Sandbox::stop`].
+    pub orphan_after: Duration,
+}
+
+/// A writable directory that outlives its sandbox. Two sandboxes must not have the same one at the same time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Storage {
+    /// A directory of the host that is this storage's own; made if it is not there. What the driver keeps in it is its own
+    /// matter; removing it removes the storage.
+    pub dir: PathBuf,
+    /// Where the agent sees it: an absolute path such as `/mnt/data`.
+    pub mount_path: String,
+    /// The most bytes that can be stored. Of the first use; later uses keep it.
+    pub bytes: u64,
+}
+
+/// One line of a sandbox's log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogLine {
+    /// When the guest read it.
+    pub at: jiff::Timestamp,
+    /// Who wrote it.
+    pub stream: Stream,
+    /// Without its line end; cut where it was very long.
+    pub text: String,
+}
+
+/// Who wrote a line of a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stream {
+    /// The agent, to standard output.
+    Stdout,
+    /// The agent, to standard error.
+    Stderr,
+    /// The server or the guest.
+    Eyot,
 }
 
 /// Limits of one sandbox.
@@ -151,6 +222,8 @@ pub struct Usage {
     pub cpu: Duration,
     /// Bytes of memory now, 0 where the host cannot say.
     pub memory: u64,
+    /// The most bytes of memory so far, 0 where the host cannot say.
+    pub memory_peak: u64,
 }
 
 /// What a driver can do on this host.
@@ -167,7 +240,7 @@ pub struct Probe {
 pub struct Found {
     /// Its id.
     pub id: SandboxId,
-    /// The labels it was started with; empty if they cannot be read.
+    /// The labels it was started with and was assigned; empty if they cannot be read.
     pub labels: BTreeMap<String, String>,
     /// Whether it still runs and can be adopted.
     pub alive: bool,
@@ -185,6 +258,12 @@ pub enum Error {
     /// The sandbox has ended.
     #[error("the sandbox has ended")]
     Gone,
+    /// It has been assigned already.
+    #[error("the sandbox has been assigned already")]
+    Assigned,
+    /// A server with a higher epoch has taken the sandbox over; this one must not touch it any more.
+    #[error("the sandbox belongs to a newer server (epoch {0})")]
+    Fenced(u64),
     /// Nothing inside listens on the port.
     #[error("nothing listens on port {0}")]
     Refused(u16),

@@ -110,6 +110,7 @@ impl Failure {
             Self::Domain(Error {
                 kind: Kind::Invalid { reason, fields },
                 message,
+                ..
             }) => {
                 let reason = match reason {
                     InvalidReason::CannotParse => "CannotParse",

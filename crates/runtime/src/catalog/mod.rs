@@ -12,6 +12,7 @@
 mod tests;
 
 use crate::deployment::{Deployment, Target};
+use crate::switches::Switches;
 use arc_swap::ArcSwap;
 use domain::id::{EndpointName, RuntimeId, Version};
 use domain::{Error, Kind};
@@ -28,6 +29,8 @@ pub struct Catalog {
 #[derive(Debug, Default)]
 pub(crate) struct Entry {
     pub(crate) endpoints: HashMap<EndpointName, Serving>,
+    /// What its owner has switched.
+    pub(crate) switches: Arc<Switches>,
 }
 
 /// What one endpoint can do for a caller.
@@ -68,6 +71,7 @@ impl Catalog {
             Some(Serving::Live(deployment)) => Ok(Target {
                 endpoint: endpoint.clone(),
                 deployment: Arc::clone(deployment),
+                switches: Arc::clone(&entry.switches),
             }),
             Some(Serving::NotYet) => Err(Error::new(
                 Kind::SessionBusy,

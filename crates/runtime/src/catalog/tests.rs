@@ -21,6 +21,7 @@ fn deployment(id: &RuntimeId, version: u32) -> Arc<Deployment> {
         idle_timeout: Duration::from_secs(900),
         max_lifetime: Duration::from_secs(28_800),
         header_allowlist: Vec::new(),
+        storage: None,
     })
 }
 
@@ -38,7 +39,13 @@ fn each_endpoint_answers_for_itself() {
         (name("soon"), Serving::NotYet),
         (name("bad"), unfit),
     ]);
-    catalog.publish(&id, Entry { endpoints });
+    catalog.publish(
+        &id,
+        Entry {
+            endpoints,
+            switches: Arc::default(),
+        },
+    );
 
     let target = catalog.resolve(&id, None).unwrap();
     assert_eq!(

@@ -405,6 +405,7 @@ impl Versions {
             .map(|endpoint| (endpoint.name.clone(), self.serving(endpoint)));
         Entry {
             endpoints: endpoints.collect(),
+            switches: Arc::default(),
         }
     }
 
@@ -460,6 +461,7 @@ impl Inner {
                 .iter()
                 .map(|name| name.to_ascii_lowercase())
                 .collect(),
+            storage: None,
         }
     }
 }

@@ -24,6 +24,10 @@ pub struct Config {
     /// How often a session that has had no call lately is asked `/ping`. Default 2s, varied by a tenth.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     pub ping_interval: Duration,
+    /// How often at least a session is asked `/ping` that has been quiet for long: the interval grows up to this while
+    /// the answers say nothing new, and falls back after a call. Default 30s.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    pub ping_interval_quiet: Duration,
     /// How long an answer to `/ping` may take. Default 5s.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     pub ping_timeout: Duration,
@@ -39,12 +43,78 @@ pub struct Config {
     /// agent's own server, which is 5s for uvicorn and Node.js. Default 4s.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     pub keep_alive: Duration,
-    /// How many sessions may be alive at once on this server. Default 1000.
+    /// When an idle session is paused: its processes stop running and its memory can be taken back, until its next call.
+    /// `0s` is never; an agent that has reported `HealthyBusy` is paused only if its runtime's tag `eyot:pause-after` says
+    /// so. Default 0s.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    pub pause_after: Duration,
+    /// Whether sessions go on when the server is told to stop (SIGTERM), for the next server process of the same data
+    /// directory to take over. SIGINT (Ctrl-C) always ends them. Default true.
+    pub survive_shutdown: bool,
+    /// How long a sandbox goes on without a server before it ends by itself. Default 1h.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    pub orphan_after: Duration,
+    /// Whether callers are told what an agent itself said or wrote when it failed, in the header `x-eyot-agent-error`.
+    /// The runtime's tag `eyot:agent-errors` (`on`, `off`) overrides it. Default false.
+    pub agent_errors: bool,
+    /// Memory that a new session must find free on the host, until it is known what the runtime's sessions really use.
+    /// Default 256MiB.
+    #[serde(with = "size")]
+    pub memory_request: u64,
+    /// Memory of the host that sessions leave alone. Default 256MiB.
+    #[serde(with = "size")]
+    pub memory_reserve: u64,
+    /// How many ended sessions are remembered for `eyot sessions`. Default 1000.
+    pub history: usize,
+    /// How long session storage is kept after its last use. Default 336h (14 days).
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    pub storage_kept: Duration,
+    /// How much one session can store in its session storage. Default 1GiB.
+    #[serde(with = "size")]
+    pub storage_size: u64,
+    /// How many sessions may be alive at once on this server. Default 5000.
     pub max_sessions: usize,
     /// How many calls may be in flight at once in one session. Default 1000.
     pub max_calls_per_session: u32,
     /// What one sandbox may use.
     pub limits: SandboxLimits,
+    /// Sandboxes that are ready before a session asks.
+    pub warm: Warm,
+}
+
+/// The `[session.warm]` part: sandboxes of each endpoint that are started and healthy before a session asks for one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Warm {
+    /// The least number for each endpoint; a runtime's tag `eyot:warm` overrides it. Default 0.
+    pub min: usize,
+    /// The most for each endpoint: after a new session as many as were started within ten seconds are kept ready, up to
+    /// this. 0 switches warm sandboxes off. Default 4.
+    pub max: usize,
+    /// After how long without a new session an endpoint goes back to its least number. Default 5m.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    pub idle: Duration,
+    /// How old a warm sandbox may become before it is replaced. Default 1h.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    pub max_age: Duration,
+    /// Memory that all warm sandboxes may use together. Default 1GiB.
+    #[serde(with = "size")]
+    pub memory: u64,
+    /// How many are started at the same time. Default 2.
+    pub at_once: usize,
+}
+
+impl Default for Warm {
+    fn default() -> Self {
+        Self {
+            min: 0,
+            max: 4,
+            idle: Duration::from_secs(300),
+            max_age: Duration::from_secs(3600),
+            memory: GIB,
+            at_once: 2,
+        }
+    }
 }
 
 impl Default for Config {
@@ -54,14 +124,25 @@ impl Default for Config {
             first_answer_deadline: Duration::from_secs(15 * 60),
             stream_deadline: Duration::from_secs(60 * 60),
             ping_interval: Duration::from_secs(2),
+            ping_interval_quiet: Duration::from_secs(30),
             ping_timeout: Duration::from_secs(5),
             unhealthy_threshold: 5,
             busy_needs_update_time: false,
             stop_grace: Duration::from_secs(15),
             keep_alive: Duration::from_secs(4),
-            max_sessions: 1000,
+            pause_after: Duration::ZERO,
+            survive_shutdown: true,
+            orphan_after: Duration::from_secs(3600),
+            agent_errors: false,
+            memory_request: 256 * MIB,
+            memory_reserve: 256 * MIB,
+            history: 1000,
+            storage_kept: Duration::from_secs(14 * 24 * 3600),
+            storage_size: GIB,
+            max_sessions: 5000,
             max_calls_per_session: 1000,
             limits: SandboxLimits::default(),
+            warm: Warm::default(),
         }
     }
 }

@@ -51,6 +51,8 @@ pub(super) fn spec(key: &Key, deployment: &Deployment, config: &Config, server: 
         env: environment(key, deployment),
         port: deployment.port,
         limits: (&config.limits).into(),
+        storage: None,
+        orphan_after: config.orphan_after,
     }
 }
 

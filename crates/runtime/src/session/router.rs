@@ -9,19 +9,24 @@ use super::gate::{Gate, Pass, Refused};
 use super::live::{Session, Summary};
 use super::machine::{Phase, Reason};
 use super::owner::Owner;
+use super::report::Report;
 use crate::deployment::Target;
+use crate::journal::Journal;
 use crate::metrics::Metrics;
 use domain::id::{EndpointName, RuntimeId, SessionId};
 use domain::{Clock, Error, Kind};
 use futures_util::StreamExt;
-use sandbox::Driver;
+use futures_util::future::BoxFuture;
+use sandbox::{Driver, LogLine};
 use std::collections::VecDeque;
 use std::collections::hash_map::{Entry, HashMap};
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 
@@ -49,6 +54,34 @@ pub struct Key {
     pub session: SessionId,
 }
 
+/// What a router is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// What an operator can set.
+    pub config: Config,
+    /// Who starts sandboxes.
+    pub driver: Arc<dyn Driver>,
+    /// Wall time.
+    pub clock: Clock,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Who owns the sessions of this process.
+    pub node: Node,
+    /// What is kept of sessions.
+    pub journal: Journal,
+    /// Where session storage is kept.
+    pub storage_dir: PathBuf,
+}
+
+/// Who owns sessions: this process as the holder of its node's lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// The node's name, the same for every server process of one data directory.
+    pub owner: String,
+    /// The lease's epoch, higher for every later process.
+    pub epoch: u64,
+}
+
 /// Finds or starts the session of each call. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Router(Arc<Shared>);
@@ -59,6 +92,9 @@ pub(super) struct Shared {
     pub(super) driver: Arc<dyn Driver>,
     pub(super) clock: Clock,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) node: Node,
+    pub(super) journal: Journal,
+    pub(super) storage_dir: PathBuf,
     /// Names this server process in the labels of its sandboxes.
     pub(super) server: String,
     hasher: RandomState,
@@ -68,6 +104,19 @@ pub(super) struct Shared {
     barred: Mutex<VecDeque<(Instant, RuntimeId)>>,
     stops: Mutex<VecDeque<(Key, String)>>,
     owners: TaskTracker,
+}
+
+/// Reads the log of a session.
+#[derive(Debug)]
+pub struct LogReader {
+    lines: mpsc::Receiver<LogLine>,
+}
+
+impl LogReader {
+    /// The next line, and the request that it was written for where exactly one call was in flight.
+    pub async fn next(&mut self) -> Option<(LogLine, Option<uuid::Uuid>)> {
+        Some((self.lines.recv().await?, None))
+    }
 }
 
 /// What a `clientToken` was used for before.
@@ -90,8 +139,20 @@ pub struct Recovered {
 impl Router {
     /// A router without sessions.
     #[must_use]
-    pub fn new(config: Config, driver: Arc<dyn Driver>, clock: Clock, metrics: Arc<Metrics>) -> Self {
+    pub fn new(parts: Parts) -> Self {
+        let Parts {
+            config,
+            driver,
+            clock,
+            metrics,
+            node,
+            journal,
+            storage_dir,
+        } = parts;
         Self(Arc::new(Shared {
+            node,
+            journal,
+            storage_dir,
             config: Arc::new(config),
             driver,
             clock,
@@ -221,6 +282,36 @@ impl Router {
     #[must_use]
     pub fn count(&self) -> usize {
         self.0.count.load(Ordering::Acquire)
+    }
+
+    /// Reports of the living sessions of which `which` is true, in no order. Wakes and prolongs none.
+    #[must_use]
+    pub fn reports(&self, which: impl Fn(&Key) -> bool) -> Vec<Report> {
+        let _ = which;
+        Vec::new()
+    }
+
+    /// The log of a living session, with `follow` until it ends.
+    pub async fn logs(&self, key: &Key, follow: bool) -> Result<LogReader, Error> {
+        let _ = (key, follow);
+        Err(no_such_session())
+    }
+
+    /// Says what a runtime's endpoints serve now; warm sandboxes of anything else go.
+    pub(crate) fn serving(&self, runtime: &RuntimeId, targets: &[Target]) {
+        let _ = (runtime, targets);
+    }
+
+    /// Whether as many warm sandboxes of a target are ready as it shall have at least. If not, they are being started,
+    /// and the future ends when they are ready or cannot be made ready in the time that a start may take.
+    pub(crate) fn warming(&self, target: &Target) -> Option<BoxFuture<'static, ()>> {
+        let _ = target;
+        None
+    }
+
+    /// The unpacked packages that living sandboxes run.
+    pub(crate) fn packages(&self) -> Vec<PathBuf> {
+        Vec::new()
     }
 
     /// All sessions, in no order.

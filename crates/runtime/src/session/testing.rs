@@ -1,9 +1,10 @@
 //! A driver whose sandboxes are servers on loopback in this process, for tests of everything above the driver.
 
 use super::config::Config;
-use super::router::{Key, Router};
+use super::router::{Key, Node, Parts, Router};
 use crate::deployment::{Deployment, Target};
 use crate::invoke::Invoker;
+use crate::journal::Journal;
 use crate::metrics::Metrics;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -19,16 +20,16 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
 use prometheus_client::registry::Registry;
-use sandbox::{Connection, Driver, Exit, Found, Probe, Sandbox, Spec, State, Usage};
+use sandbox::{Abilities, Connection, Driver, Exit, Found, LogLine, Probe, Sandbox, Spec, State, Stream, Usage};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -151,6 +152,10 @@ pub(crate) struct FakeSandbox {
     state: watch::Sender<State>,
     pub(crate) dials: AtomicUsize,
     pub(crate) stops: Mutex<Vec<Duration>>,
+    pub(crate) assigned: Mutex<Option<BTreeMap<String, String>>>,
+    pub(crate) paused: AtomicBool,
+    pub(crate) notes: Mutex<Vec<String>>,
+    pub(crate) usage: Mutex<Usage>,
 }
 
 impl FakeDriver {
@@ -178,12 +183,16 @@ impl FakeDriver {
 
     /// How many run now.
     pub(crate) fn alive(&self) -> usize {
-        let alive = |sandbox: &&Arc<FakeSandbox>| !matches!(*sandbox.state.borrow(), State::Exited(_));
-        self.sandboxes.lock().unwrap().iter().filter(alive).count()
+        let sandboxes = self.sandboxes.lock().unwrap();
+        sandboxes.iter().filter(|sandbox| sandbox.lives()).count()
     }
 }
 
 impl FakeSandbox {
+    fn lives(&self) -> bool {
+        !matches!(*self.state.borrow(), State::Exited(_))
+    }
+
     /// All its sockets close; waits until that is to be seen.
     pub(crate) async fn hangs_up(&self) {
         self.server.abort();
@@ -241,21 +250,50 @@ impl Driver for FakeDriver {
             state: watch::Sender::new(state),
             dials: AtomicUsize::new(0),
             stops: Mutex::default(),
+            assigned: Mutex::default(),
+            paused: AtomicBool::new(false),
+            notes: Mutex::default(),
+            usage: Mutex::default(),
         });
         self.sandboxes.lock().unwrap().push(Arc::clone(&sandbox));
         Ok(sandbox)
     }
 
     async fn list(&self) -> Result<Vec<Found>, sandbox::Error> {
-        Ok(self.left_over.lock().unwrap().clone())
+        let mut found = self.left_over.lock().unwrap().clone();
+        let sandboxes = self.sandboxes.lock().unwrap();
+        found.extend(sandboxes.iter().filter(|sandbox| sandbox.lives()).map(|sandbox| Found {
+            id: sandbox.spec.id.clone(),
+            labels: sandbox.labels(),
+            alive: true,
+        }));
+        Ok(found)
     }
 
-    async fn adopt(&self, _: &SandboxId) -> Result<Arc<dyn Sandbox>, sandbox::Error> {
-        Err(sandbox::Error::Gone)
+    async fn adopt(&self, id: &SandboxId) -> Result<Arc<dyn Sandbox>, sandbox::Error> {
+        let sandboxes = self.sandboxes.lock().unwrap();
+        let found = sandboxes
+            .iter()
+            .find(|sandbox| sandbox.spec.id == *id && sandbox.lives());
+        match found {
+            Some(sandbox) => Ok(Arc::clone(sandbox) as Arc<dyn Sandbox>),
+            None => Err(sandbox::Error::Gone),
+        }
+    }
+
+    fn abilities(&self) -> Abilities {
+        Abilities {
+            pause: true,
+            storage: true,
+        }
     }
 
     async fn destroy(&self, id: &SandboxId) -> Result<(), sandbox::Error> {
         self.destroyed.lock().unwrap().push(id.clone());
+        let sandboxes = self.sandboxes.lock().unwrap();
+        if let Some(sandbox) = sandboxes.iter().find(|sandbox| sandbox.spec.id == *id) {
+            sandbox.dies(CRASH);
+        }
         Ok(())
     }
 }
@@ -266,8 +304,19 @@ impl Sandbox for FakeSandbox {
         &self.spec.id
     }
 
-    fn labels(&self) -> &BTreeMap<String, String> {
-        &self.spec.labels
+    fn labels(&self) -> BTreeMap<String, String> {
+        let mut labels = self.spec.labels.clone();
+        labels.extend(self.assigned.lock().unwrap().clone().unwrap_or_default());
+        labels
+    }
+
+    async fn assign(&self, labels: BTreeMap<String, String>) -> Result<(), sandbox::Error> {
+        let mut assigned = self.assigned.lock().unwrap();
+        if assigned.is_some() {
+            return Err(sandbox::Error::Assigned);
+        }
+        *assigned = Some(labels);
+        Ok(())
     }
 
     fn state(&self) -> watch::Receiver<State> {
@@ -276,9 +325,10 @@ impl Sandbox for FakeSandbox {
 
     async fn dial(&self, port: u16) -> Result<Connection, sandbox::Error> {
         self.dials.fetch_add(1, Ordering::Relaxed);
-        if matches!(*self.state.borrow(), State::Exited(_)) {
+        if !self.lives() {
             return Err(sandbox::Error::Gone);
         }
+        assert!(!self.paused.load(Ordering::SeqCst), "a paused sandbox was dialled");
         TcpStream::connect(self.address)
             .await
             .map_err(|_| sandbox::Error::Refused(port))
@@ -289,12 +339,37 @@ impl Sandbox for FakeSandbox {
         Ok(log[log.len().saturating_sub(max)..].to_owned())
     }
 
+    async fn logs(&self, _follow: bool) -> Result<mpsc::Receiver<LogLine>, sandbox::Error> {
+        let (lines, receiver) = mpsc::channel(64);
+        for line in self.agent.log.lines() {
+            let at = Timestamp::from_second(UNIX_START).unwrap();
+            let (stream, text) = (Stream::Stdout, line.to_owned());
+            let _ = lines.try_send(LogLine { at, stream, text });
+        }
+        Ok(receiver)
+    }
+
+    async fn note(&self, text: &str) -> Result<(), sandbox::Error> {
+        self.notes.lock().unwrap().push(text.to_owned());
+        Ok(())
+    }
+
+    async fn pause(&self) -> Result<(), sandbox::Error> {
+        self.paused.store(true, Ordering::SeqCst);
+        Ok(())
+    }
+
+    async fn resume(&self) -> Result<(), sandbox::Error> {
+        self.paused.store(false, Ordering::SeqCst);
+        Ok(())
+    }
+
     async fn ports(&self) -> Result<Vec<u16>, sandbox::Error> {
         Ok(self.agent.other_ports.clone())
     }
 
     async fn usage(&self) -> Result<Usage, sandbox::Error> {
-        Ok(Usage::default())
+        Ok(*self.usage.lock().unwrap())
     }
 
     async fn stop(&self, grace: Duration) -> Result<Exit, sandbox::Error> {
@@ -372,16 +447,23 @@ impl Rig {
         let clock = Clock::from_fn(move || {
             Timestamp::from_second(UNIX_START).unwrap() + jiff::SignedDuration::try_from(began.elapsed()).unwrap()
         });
-        let router = Router::new(
+        let router = Router::new(Parts {
             config,
-            Arc::clone(&driver) as Arc<dyn Driver>,
+            driver: Arc::clone(&driver) as Arc<dyn Driver>,
             clock,
-            Arc::clone(&metrics),
-        );
+            metrics: Arc::clone(&metrics),
+            node: Node {
+                owner: "node".to_owned(),
+                epoch: 1,
+            },
+            journal: Journal::none(),
+            storage_dir: "/storage".into(),
+        });
         let invoker = Invoker::new(router.clone());
         let target = Target {
             endpoint: EndpointName::default_endpoint(),
             deployment: Arc::new(deployment()),
+            switches: Arc::default(),
         };
         Self {
             driver,
@@ -474,5 +556,6 @@ pub(crate) fn deployment() -> Deployment {
         idle_timeout: Duration::from_secs(900),
         max_lifetime: Duration::from_secs(28_800),
         header_allowlist: Vec::new(),
+        storage: None,
     }
 }

@@ -41,6 +41,8 @@ impl Rig {
             env: Vec::new(),
             port: 8080,
             limits,
+            storage: None,
+            orphan_after: Duration::from_secs(3600),
         };
         let sandbox = driver.start(spec).await.unwrap();
         Self {

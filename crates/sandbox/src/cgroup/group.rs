@@ -251,6 +251,7 @@ impl From<(Option<Duration>, Option<u64>, guest::protocol::Usage)> for Usage {
         Self {
             cpu: cpu.unwrap_or(summed.cpu),
             memory: memory.unwrap_or(summed.memory),
+            memory_peak: 0,
         }
     }
 }

@@ -14,7 +14,7 @@
 //! `limits.memory`.
 
 use crate::supervised::{Host, Kind, Parts, Record, Slots, Standing};
-use crate::{Config, Driver, Error, Found, Probe, Sandbox, Spec};
+use crate::{Abilities, Config, Driver, Error, Found, Probe, Sandbox, Spec};
 use async_trait::async_trait;
 use domain::id::SandboxId;
 use guest::protocol::{self, HOME, ID_RANGE, Ids, Mode};
@@ -81,6 +81,10 @@ impl Driver for Container {
 
     async fn destroy(&self, id: &SandboxId) -> Result<(), Error> {
         self.host.destroy(id).await
+    }
+
+    fn abilities(&self) -> Abilities {
+        Abilities::default()
     }
 }
 

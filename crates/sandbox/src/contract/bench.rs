@@ -173,6 +173,7 @@ pub(super) fn driver(which: Which, state_dir: &Path) -> Result<Arc<dyn Driver>, 
     let config = Config {
         state_dir: state_dir.to_owned(),
         clock: Clock::system(),
+        epoch: 1,
     };
     Ok(match which {
         Which::Process => Arc::new(Process::new(config)?),
@@ -196,6 +197,8 @@ pub(super) fn spec(package: &Path, command: &[&str]) -> Spec {
             scratch: 64 << 20,
             log: 64 << 10,
         },
+        storage: None,
+        orphan_after: std::time::Duration::from_secs(3600),
     }
 }
 

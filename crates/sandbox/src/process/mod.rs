@@ -18,7 +18,7 @@ mod copy;
 mod port;
 
 use crate::supervised::{Host, Kind, Parts, Record, Slots, Standing};
-use crate::{Config, Driver, Error, Found, Probe, Sandbox, Spec};
+use crate::{Abilities, Config, Driver, Error, Found, Probe, Sandbox, Spec};
 use async_trait::async_trait;
 use domain::id::SandboxId;
 use guest::protocol::Mode;
@@ -94,6 +94,10 @@ impl Driver for Process {
 
     async fn destroy(&self, id: &SandboxId) -> Result<(), Error> {
         self.host.destroy(id).await
+    }
+
+    fn abilities(&self) -> Abilities {
+        Abilities::default()
     }
 }
 

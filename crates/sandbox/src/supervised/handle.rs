@@ -4,7 +4,7 @@ use super::control::{Dir, PATIENCE};
 use super::erase;
 use super::host::Host;
 use super::record::Record;
-use crate::{Connection, Error, Exit, Sandbox, State, Usage, sys};
+use crate::{Connection, Error, Exit, LogLine, Sandbox, State, Usage, sys};
 use async_trait::async_trait;
 use domain::id::SandboxId;
 use guest::protocol::{self, Reply, Request};
@@ -16,7 +16,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{OnceCell, watch};
+use tokio::sync::{OnceCell, mpsc, watch};
 use tokio::task::JoinHandle;
 
 /// Beyond the grace, how long a stop may take before the guest itself is killed.
@@ -89,8 +89,12 @@ impl Sandbox for Handle {
         &self.inner.id
     }
 
-    fn labels(&self) -> &BTreeMap<String, String> {
-        &self.inner.record.labels
+    fn labels(&self) -> BTreeMap<String, String> {
+        self.inner.record.labels.clone()
+    }
+
+    async fn assign(&self, _labels: BTreeMap<String, String>) -> Result<(), Error> {
+        Err(Error::Host("cannot assign yet".into()))
     }
 
     fn state(&self) -> watch::Receiver<State> {
@@ -125,6 +129,22 @@ impl Sandbox for Handle {
         blocking(move || log_tail(&path, max)).await
     }
 
+    async fn logs(&self, _follow: bool) -> Result<mpsc::Receiver<LogLine>, Error> {
+        Err(Error::Host("cannot follow logs yet".into()))
+    }
+
+    async fn note(&self, _text: &str) -> Result<(), Error> {
+        Err(Error::Host("cannot note yet".into()))
+    }
+
+    async fn pause(&self) -> Result<(), Error> {
+        Err(Error::Host("cannot pause yet".into()))
+    }
+
+    async fn resume(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
     async fn ports(&self) -> Result<Vec<u16>, Error> {
         match self.inner.ask(&Request::Ports).await? {
             (Reply::Ports(mut ports), _) => {
@@ -145,7 +165,11 @@ impl Sandbox for Handle {
         let group = self.inner.record.group.clone();
         let (cpu, memory) = blocking(move || Ok(group.usage())).await?;
         if let (Some(cpu), Some(memory)) = (cpu, memory) {
-            return Ok(Usage { cpu, memory });
+            return Ok(Usage {
+                cpu,
+                memory,
+                memory_peak: 0,
+            });
         }
         match self.inner.ask(&Request::Usage).await? {
             (Reply::Usage(summed), _) => Ok(Usage::from((cpu, memory, summed))),

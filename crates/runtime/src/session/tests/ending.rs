@@ -126,6 +126,7 @@ async fn calls_and_stops_race() {
                     Err(Error {
                         kind: Kind::Agent,
                         message,
+                        ..
                     }) => assert!(message.contains("stopped"), "{message}"),
                     Err(Error {
                         kind: Kind::SessionBusy,
