@@ -23,18 +23,26 @@ pub struct Metrics {
     starts: Family<Outcome, Counter>,
     ends: Family<End, Counter>,
     steps: Steps,
+    warm: Gauge,
+    takes: Family<Outcome, Counter>,
     upstream_errors: Family<Failure, Counter>,
 }
 
 /// A step of starting a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Step {
+    /// From a session's first call until its start begins.
+    Queue,
+    /// Until everything is there that the driver needs.
+    Prepare,
     /// The driver's part, until the agent's process runs.
-    Driver,
+    Sandbox,
     /// From there until its port accepts connections.
-    Listening,
+    Process,
     /// From there until `/ping` answers 200.
     Healthy,
+    /// From a session's first call until the first byte of its answer.
+    FirstByte,
 }
 
 /// Kinds of failure between us and an agent.
@@ -98,8 +106,18 @@ impl Metrics {
             "Sandbox starts for sessions by result",
             new.starts.clone(),
         );
+        registry.register(
+            "eyot_warm_sandboxes",
+            "Sandboxes that are ready before a session asks",
+            new.warm.clone(),
+        );
+        registry.register(
+            "eyot_warm_takes",
+            "New sessions of endpoints that may have warm sandboxes, by whether one was there",
+            new.takes.clone(),
+        );
         registry.register("eyot_session_ends", "Ended sessions by reason", new.ends.clone());
-        let help = "Time of each step from a session's first call to its agent's first healthy ping";
+        let help = "Time of each step from a session's first call to the first byte of its answer";
         registry.register("eyot_session_start_seconds", help, new.steps.0.clone());
         let help = "Requests to agents that got no whole answer, by what went wrong";
         registry.register("eyot_upstream_errors", help, new.upstream_errors.clone());
@@ -132,14 +150,28 @@ impl Metrics {
 
     pub(crate) fn step(&self, step: Step, took: Duration) {
         let step = match step {
-            Step::Driver => "driver",
-            Step::Listening => "listening",
+            Step::Queue => "queue",
+            Step::Prepare => "prepare",
+            Step::Sandbox => "sandbox",
+            Step::Process => "process",
             Step::Healthy => "healthy",
+            Step::FirstByte => "first_byte",
         };
         self.steps
             .0
             .get_or_create(&StepLabel { step })
             .observe(took.as_secs_f64());
+    }
+
+    /// How many warm sandboxes there are.
+    pub(crate) fn warm(&self, count: usize) {
+        self.warm.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// A new session asked for a warm sandbox.
+    pub(crate) fn take(&self, hit: bool) {
+        let result = if hit { "hit" } else { "miss" };
+        self.takes.get_or_create(&Outcome { result }).inc();
     }
 
     pub(crate) fn upstream_error(&self, error: UpstreamError) {

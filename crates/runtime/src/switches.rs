@@ -7,6 +7,7 @@
 
 use domain::Error;
 use jiff::SignedDuration;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ const NEVER: &str = "never";
 const MOST_WARM: usize = 1000;
 
 /// What the owner has switched; nothing where the server's configuration decides.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Switches {
     /// `eyot:pause-after`: when an idle session is paused.
     pub pause_after: Option<PauseAfter>,
@@ -31,7 +32,7 @@ pub struct Switches {
 }
 
 /// When an idle session is paused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PauseAfter {
     /// `never`.
     Never,

@@ -5,7 +5,7 @@
 use super::explain;
 use super::request::{SESSION_ID, TRACE};
 use crate::metrics::{Metrics, UpstreamError};
-use crate::session::{Pass, Session};
+use crate::session::InFlight;
 use crate::upstream;
 use bytes::Bytes;
 use domain::id::SessionId;
@@ -49,13 +49,13 @@ struct Live {
     upstream: upstream::Body,
     cut: Pin<Box<OwnedNotified>>,
     deadline: Pin<Box<Sleep>>,
-    pass: Pass<Session>,
+    pass: InFlight,
 }
 
 impl Body {
     pub(super) fn new(
         upstream: upstream::Body,
-        pass: Pass<Session>,
+        pass: InFlight,
         cut: Pin<Box<OwnedNotified>>,
         deadline: Pin<Box<Sleep>>,
         metrics: Arc<Metrics>,
@@ -95,6 +95,8 @@ impl http_body::Body for Body {
         }
         match Pin::new(&mut live.upstream).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) if frame.is_data() => {
+                let bytes = frame.data_ref().map_or(0, Bytes::len);
+                live.pass.calls.sent(bytes as u64);
                 if live.upstream.is_end_stream() {
                     this.live = None;
                 }

@@ -19,7 +19,7 @@ mod tests;
 
 use crate::deployment::Target;
 use crate::metrics::UpstreamError;
-use crate::session::{Key, Pass, Router, Session};
+use crate::session::{InFlight, Key, Router};
 use crate::upstream::{self, Upstream};
 use domain::id::{EndpointName, RuntimeId, SessionId};
 use domain::{Error, Kind};
@@ -76,7 +76,8 @@ impl Invoker {
             let pass = self.router.enter(&key, &target).await?;
             let upstream = Arc::clone(pass.ready().await?);
             let head = request::head(&pass.deployment, &key.session, &input, &headers, request_id)?;
-            match self.exchange(pass, &upstream, head.map(|()| body)).await {
+            let flight = InFlight::new(pass, request_id);
+            match self.exchange(flight, &upstream, head.map(|()| body)).await {
                 Ok(reply) => return Ok(reply),
                 Err(Attempt::Again(back)) => body = back,
                 Err(Attempt::Failed(error)) => return Err(error),
@@ -107,7 +108,7 @@ impl Invoker {
 
     async fn exchange(
         &self,
-        pass: Pass<Session>,
+        pass: InFlight,
         upstream: &Arc<Upstream>,
         request: Request<Incoming>,
     ) -> Result<Reply, Attempt> {
@@ -119,6 +120,7 @@ impl Invoker {
             return Err(Attempt::Again(request.into_body()));
         }
         let mut deadline = Box::pin(sleep(config.first_answer_deadline));
+        let request = request.map(|body| request::counted(body, &pass));
         let answered = tokio::select! {
             biased;
             answered = upstream.send(request) => answered,
@@ -146,6 +148,9 @@ impl Invoker {
         };
         if !response.status().is_success() {
             return Err(Attempt::Failed(explain::error_status(response).await));
+        }
+        if let Some(took) = pass.answered() {
+            self.router.first_answer(&pass, took);
         }
         let headers = answer::headers(response.headers(), &pass.key.session);
         let sent_by = tokio::time::Instant::now() + config.stream_deadline;

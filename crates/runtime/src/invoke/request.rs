@@ -4,10 +4,14 @@
 //! that the version allows; above all no signature, token or user id.
 
 use crate::deployment::Deployment;
+use crate::session::InFlight;
 use domain::Error;
 use domain::id::SessionId;
+use front_door::body::Incoming;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
+use http_body::Body as _;
+use http_body_util::BodyExt;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
@@ -68,6 +72,21 @@ pub(super) fn head(
     headers.insert(REQUEST_ID, HeaderValue::from_str(request_id).expect(visible));
     allowed(deployment, came, headers)?;
     Ok(request)
+}
+
+/// The body, counted as what the session's agent receives.
+pub(super) fn counted(body: Incoming, session: &InFlight) -> Incoming {
+    if let Some(bytes) = body.size_hint().exact() {
+        session.calls.received(bytes);
+        return body;
+    }
+    let session = session.share();
+    let counted = body.map_frame(move |frame| {
+        let bytes = frame.data_ref().map_or(0, bytes::Bytes::len);
+        session.calls.received(bytes as u64);
+        frame
+    });
+    Incoming::new(counted)
 }
 
 /// Adds the headers that the version allows. Names that may never be allowed are refused when a version is made; those

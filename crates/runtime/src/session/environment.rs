@@ -8,9 +8,11 @@
 //! Decision: a variable of the version wins over one of ours.
 
 use super::config::Config;
-use super::router::Key;
+use super::router::{Key, Node};
 use crate::deployment::Deployment;
-use domain::id::SandboxId;
+use crate::switches::Switches;
+use domain::id::{EndpointName, SandboxId};
+use jiff::Timestamp;
 use sandbox::Spec;
 use std::collections::BTreeMap;
 
@@ -26,29 +28,39 @@ pub(crate) mod label {
     pub(crate) const VERSION: &str = "version";
     /// The session's id.
     pub(crate) const SESSION: &str = "session";
-    /// Which server process started it.
-    pub(crate) const SERVER: &str = "server";
+    /// When the session's first call came.
+    pub(crate) const CREATED: &str = "created";
+    /// What its runtime's owner had switched when it began.
+    pub(crate) const SWITCHES: &str = "switches";
+    /// When the agent first was healthy, as a session's.
+    pub(crate) const HEALTHY: &str = "healthy";
+    /// What a later server process must know of the version to serve the session.
+    pub(crate) const DEPLOYMENT: &str = "deployment";
+    /// Which node started it.
+    pub(crate) const OWNER: &str = "owner";
+    /// The epoch of that node's lease.
+    pub(crate) const EPOCH: &str = "epoch";
 }
 
-/// All that the driver needs to start a session's sandbox.
-pub(super) fn spec(key: &Key, deployment: &Deployment, config: &Config, server: &str) -> Spec {
+pub(super) type Labels = BTreeMap<String, String>;
+
+/// All that the driver needs to start a sandbox of an endpoint. Whose session it will be is not in it.
+pub(super) fn spec(endpoint: &EndpointName, deployment: &Deployment, config: &Config, node: &Node) -> Spec {
     let labels = [
-        (label::RUNTIME, key.runtime.to_string()),
-        (label::ENDPOINT, key.endpoint.to_string()),
+        (label::RUNTIME, deployment.arn.id.to_string()),
+        (label::ENDPOINT, endpoint.to_string()),
         (label::VERSION, deployment.version.to_string()),
-        (label::SESSION, key.session.to_string()),
-        (label::SERVER, server.to_owned()),
+        (label::DEPLOYMENT, serde_json::to_string(deployment).unwrap_or_default()),
+        (label::OWNER, node.owner.clone()),
+        (label::EPOCH, node.epoch.to_string()),
     ];
     Spec {
         id: SandboxId::generate(),
-        labels: labels
-            .map(|(name, value)| (name.to_owned(), value))
-            .into_iter()
-            .collect(),
+        labels: owned(labels),
         package: deployment.package.clone(),
         read_only: deployment.read_only.clone(),
         command: deployment.command.clone(),
-        env: environment(key, deployment),
+        env: environment(endpoint, deployment),
         port: deployment.port,
         limits: (&config.limits).into(),
         storage: None,
@@ -56,7 +68,25 @@ pub(super) fn spec(key: &Key, deployment: &Deployment, config: &Config, server: 
     }
 }
 
-fn environment(key: &Key, deployment: &Deployment) -> Vec<(String, String)> {
+/// The labels that make a sandbox a session's.
+pub(super) fn session_labels(key: &Key, created: Timestamp, switches: &Switches) -> Labels {
+    owned([
+        (label::SWITCHES, serde_json::to_string(switches).unwrap_or_default()),
+        (label::SESSION, key.session.to_string()),
+        (label::CREATED, created.to_string()),
+    ])
+}
+
+/// The label that says that a session's agent has been healthy.
+pub(super) fn healthy_label(at: Timestamp) -> Labels {
+    owned([(label::HEALTHY, at.to_string())])
+}
+
+fn owned<const N: usize>(labels: [(&str, String); N]) -> Labels {
+    labels.map(|(name, value)| (name.to_owned(), value)).into()
+}
+
+fn environment(endpoint: &EndpointName, deployment: &Deployment) -> Vec<(String, String)> {
     let region = deployment.arn.region.as_str();
     let mut all: BTreeMap<&str, String> = BTreeMap::from([
         ("DOCKER_CONTAINER", "1".to_owned()),
@@ -70,11 +100,8 @@ fn environment(key: &Key, deployment: &Deployment) -> Vec<(String, String)> {
             .iter()
             .map(|(name, value)| (name.as_str(), value.clone())),
     );
-    let arn = deployment.arn.endpoint(key.endpoint.clone());
-    let ours = format!(
-        "cloud.resource_id={arn},service.name={}.{}",
-        deployment.name, key.endpoint
-    );
+    let arn = deployment.arn.endpoint(endpoint.clone());
+    let ours = format!("cloud.resource_id={arn},service.name={}.{endpoint}", deployment.name);
     // AWS's SDK takes the first cloud.resource_id, OpenTelemetry the last service.name: so ours, then theirs.
     let attributes = match all.get(RESOURCE_ATTRIBUTES) {
         Some(theirs) if !theirs.is_empty() => format!("{ours},{theirs}"),
@@ -98,7 +125,12 @@ mod tests {
 
     #[test]
     fn an_agent_learns_who_it_is() {
-        let spec = spec(&key("a"), &deployment(), &Config::default(), "server-1");
+        let node = Node {
+            owner: "node-1".to_owned(),
+            epoch: 7,
+        };
+        let endpoint = key("a").endpoint;
+        let spec = spec(&endpoint, &deployment(), &Config::default(), &node);
         let arn = "arn:aws:bedrock-agentcore:us-west-2:123456789012:runtime/agent-0123456789/runtime-endpoint/DEFAULT";
         let attributes = format!("cloud.resource_id={arn},service.name=agent.DEFAULT");
         for (name, expected) in [
@@ -111,8 +143,18 @@ mod tests {
             assert_eq!(value(&spec, name), Some(expected), "{name}");
         }
         assert_eq!(spec.labels[label::VERSION], "1");
-        assert_eq!(spec.labels[label::SESSION], key("a").session.as_str());
-        assert_eq!(spec.labels[label::SERVER], "server-1");
+        assert_eq!(
+            (&*spec.labels[label::OWNER], &*spec.labels[label::EPOCH]),
+            ("node-1", "7")
+        );
+        let kept: Deployment = serde_json::from_str(&spec.labels[label::DEPLOYMENT]).unwrap();
+        let expected = Deployment {
+            command: Vec::new(),
+            ..deployment()
+        };
+        assert_eq!(kept, expected, "what a later process knows of the version");
+        let labels = session_labels(&key("a"), Timestamp::UNIX_EPOCH, &Switches::default());
+        assert_eq!(labels[label::SESSION], key("a").session.as_str());
     }
 
     #[test]
@@ -123,7 +165,15 @@ mod tests {
             ("OTEL_RESOURCE_ATTRIBUTES".into(), "team=x".into()),
             ("MODEL".into(), "m".into()),
         ];
-        let spec = spec(&key("a"), &deployment, &Config::default(), "s");
+        let node = Node {
+            owner: "n".to_owned(),
+            epoch: 1,
+        };
+        let spec = spec(&key("a").endpoint, &deployment, &Config::default(), &node);
+        assert!(
+            !spec.labels[label::DEPLOYMENT].contains("eu-west-1"),
+            "an environment may hold secrets"
+        );
         assert_eq!(value(&spec, "AWS_REGION"), Some("eu-west-1"));
         assert_eq!(value(&spec, "MODEL"), Some("m"));
         let attributes = value(&spec, "OTEL_RESOURCE_ATTRIBUTES").unwrap();

@@ -1,12 +1,14 @@
 //! The door of a session: counts the calls inside and shuts so that none can slip in.
 //!
-//! One word of memory holds all that must change together: whether the gate is shut, how many calls are inside, and a
-//! count of all that ever entered. The owner looks at the word, decides, and shuts the gate only if the word is still
-//! the one it looked at; so "nothing is in flight" cannot become false between decision and deed, and calls need
-//! neither a lock nor a message to the owner.
+//! One word of memory holds all that must change together: whether the gate is shut, whether what is behind it sleeps,
+//! how many calls are inside, and a count of all that ever entered. The owner looks at the word, decides, and shuts the
+//! gate (or sends what is behind it to sleep) only if the word is still the one it looked at; so "nothing is in flight"
+//! cannot become false between decision and deed, and calls need neither a lock nor a message to the owner. Only a call
+//! that enters while the session sleeps has to say so.
 //!
 //! Invariant: after the gate has been shut nobody enters. Invariant: the count inside is never below zero, because only
-//! dropping a [`Pass`] lowers it and only entering makes one.
+//! dropping a [`Pass`] lowers it and only entering makes one. Invariant: a call that enters while the session sleeps sees
+//! that it does, whichever came first.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -15,10 +17,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 const SHUT: u64 = 1 << 63;
+const ASLEEP: u64 = 1 << 62;
 const INSIDE: u64 = (1 << 31) - 1;
 const ENTERED_ONE: u64 = 1 << 31;
-/// Bits 31 to 62; wraps, which is harmless unless 2^32 calls enter while the owner thinks.
-const ENTERED: u64 = !(SHUT | INSIDE);
+/// Bits 31 to 61; wraps, which is harmless unless 2^31 calls enter while the owner thinks.
+const ENTERED: u64 = !(SHUT | ASLEEP | INSIDE);
 
 /// Counts calls in and out of one session.
 #[derive(Debug)]
@@ -26,7 +29,9 @@ pub(crate) struct Gate {
     word: AtomicU64,
     /// Nanoseconds from `born` to the last exit.
     last_exit: AtomicU64,
-    born: Instant,
+    /// When this process made it, and how old the session was then: more than nothing for one that was taken over.
+    made: Instant,
+    age: Duration,
     most: u32,
 }
 
@@ -47,6 +52,8 @@ pub(crate) struct Look {
     pub(crate) inside: u32,
     /// Whether the gate is shut.
     pub(crate) shut: bool,
+    /// Whether the session sleeps.
+    pub(crate) asleep: bool,
     /// When the last call left, counted from the session's birth; zero if none has.
     pub(crate) last_exit: Duration,
 }
@@ -61,13 +68,15 @@ pub(crate) trait Gated {
 }
 
 impl Gate {
-    /// An open gate that lets at most `most` calls be inside at once.
-    pub(crate) fn new(born: Instant, most: u32) -> Self {
+    /// An open gate that lets at most `most` calls be inside at once, of a session that is `age` old at `now`. Its last
+    /// call left at `last_exit`.
+    pub(crate) fn new(now: Instant, age: Duration, last_exit: Duration, most: u32) -> Self {
         let most = most.min(u32::try_from(INSIDE).unwrap_or(u32::MAX));
         Self {
             word: AtomicU64::new(0),
-            last_exit: AtomicU64::new(0),
-            born,
+            last_exit: AtomicU64::new(nanoseconds(last_exit)),
+            made: now,
+            age,
             most,
         }
     }
@@ -78,7 +87,7 @@ impl Gate {
         let step = |word: u64| {
             let full = inside(word) >= gate.most;
             let entered = (word & ENTERED).wrapping_add(ENTERED_ONE) & ENTERED;
-            (word & SHUT == 0 && !full).then_some(entered | ((word & INSIDE) + 1))
+            (word & SHUT == 0 && !full).then_some((word & ASLEEP) | entered | ((word & INSIDE) + 1))
         };
         match gate.word.fetch_update(Ordering::AcqRel, Ordering::Acquire, step) {
             Ok(_) => Ok(Pass(of)),
@@ -96,17 +105,37 @@ impl Gate {
             word,
             inside: inside(word),
             shut: word & SHUT != 0,
+            asleep: word & ASLEEP != 0,
             last_exit,
         }
     }
 
+    /// Whether the session sleeps.
+    pub(crate) fn is_asleep(&self) -> bool {
+        self.word.load(Ordering::Acquire) & ASLEEP != 0
+    }
+
+    /// Marks the session as asleep if nothing is inside and nothing has entered since `seen`; answers whether it is now.
+    pub(crate) fn sleep_if_unchanged(&self, seen: Look) -> bool {
+        self.set_if_unchanged(seen, ASLEEP)
+    }
+
+    /// The session is awake again.
+    pub(crate) fn wake(&self) {
+        self.word.fetch_and(!ASLEEP, Ordering::AcqRel);
+    }
+
     /// Shuts the gate if nothing is inside and nothing has entered since `seen`; answers whether it is shut now.
     pub(crate) fn shut_if_unchanged(&self, seen: Look) -> bool {
-        seen.inside == 0
-            && self
-                .word
-                .compare_exchange(seen.word, seen.word | SHUT, Ordering::AcqRel, Ordering::Acquire)
-                .is_ok()
+        self.set_if_unchanged(seen, SHUT)
+    }
+
+    fn set_if_unchanged(&self, seen: Look, bit: u64) -> bool {
+        let set = || {
+            self.word
+                .compare_exchange(seen.word, seen.word | bit, Ordering::AcqRel, Ordering::Acquire)
+        };
+        seen.inside == 0 && set().is_ok()
     }
 
     /// Shuts the gate whatever is inside.
@@ -116,12 +145,12 @@ impl Gate {
 
     /// Time since the session's birth.
     pub(crate) fn now(&self) -> Duration {
-        self.born.elapsed()
+        self.age + self.made.elapsed()
     }
 
-    /// A moment counted from the session's birth.
+    /// A moment counted from the session's birth; of one before this process knew the session, when it came to know it.
     pub(crate) fn at(&self, since_birth: Duration) -> Instant {
-        self.born + since_birth
+        self.made + since_birth.saturating_sub(self.age)
     }
 }
 
@@ -133,8 +162,16 @@ impl Look {
             word: u64::from(inside),
             inside,
             shut: false,
+            asleep: false,
             last_exit,
         }
+    }
+}
+
+impl<G: Gated> Pass<G> {
+    /// What was entered.
+    pub(crate) fn share(&self) -> Arc<G> {
+        Arc::clone(&self.0)
     }
 }
 
@@ -149,10 +186,13 @@ impl<G: Gated> Deref for Pass<G> {
 impl<G: Gated> Drop for Pass<G> {
     fn drop(&mut self) {
         let gate = self.0.gate();
-        let now = u64::try_from(gate.now().as_nanos()).unwrap_or(u64::MAX);
-        gate.last_exit.fetch_max(now, Ordering::AcqRel);
+        gate.last_exit.fetch_max(nanoseconds(gate.now()), Ordering::AcqRel);
         gate.word.fetch_sub(1, Ordering::AcqRel);
     }
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn inside(word: u64) -> u32 {
@@ -174,7 +214,7 @@ mod tests {
     }
 
     fn room(most: u32) -> Arc<Room> {
-        Arc::new(Room(Gate::new(Instant::now(), most)))
+        Arc::new(Room(Gate::new(Instant::now(), Duration::ZERO, Duration::ZERO, most)))
     }
 
     #[test]
@@ -198,6 +238,34 @@ mod tests {
         assert_eq!(room.0.look().inside, seen.inside);
         assert!(!room.0.shut_if_unchanged(seen));
         assert!(room.0.shut_if_unchanged(room.0.look()));
+    }
+
+    #[test]
+    fn a_call_that_enters_a_sleeping_session_sees_it() {
+        let room = room(2);
+        let seen = room.0.look();
+        let pass = Gate::enter(Arc::clone(&room)).unwrap();
+        assert!(!room.0.sleep_if_unchanged(seen), "a call is inside");
+        drop(pass);
+        assert!(room.0.sleep_if_unchanged(room.0.look()));
+        let pass = Gate::enter(Arc::clone(&room)).unwrap();
+        assert!(room.0.is_asleep() && room.0.look().inside == 1);
+        room.0.wake();
+        drop(pass);
+        assert_eq!((room.0.is_asleep(), room.0.look().inside), (false, 0));
+        assert!(room.0.sleep_if_unchanged(room.0.look()) && room.0.shut_if_unchanged(room.0.look()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_that_was_taken_over_keeps_its_age() {
+        let second = Duration::from_secs(1);
+        let now = Instant::now();
+        let gate = Gate::new(now, 100 * second, 90 * second, 1);
+        assert_eq!((gate.now(), gate.look().last_exit), (100 * second, 90 * second));
+        tokio::time::advance(5 * second).await;
+        assert_eq!(gate.now(), 105 * second);
+        assert_eq!(gate.at(130 * second), now + 30 * second);
+        assert_eq!(gate.at(7 * second), now);
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! What calls, the router and the owner share of one session.
 
+use super::calls::Calls;
 use super::config::Config;
 use super::gate::{Gate, Gated, Look};
 use super::machine::{Phase, Reason};
 use super::router::Key;
-use crate::deployment::Deployment;
+use crate::deployment::{Deployment, Target};
+use crate::switches::Switches;
 use crate::upstream::Upstream;
 use domain::id::Version;
 use domain::{Error, Kind};
@@ -25,11 +27,20 @@ pub(crate) struct Session {
     pub(crate) deployment: Arc<Deployment>,
     /// What its sandbox may use.
     pub(crate) limits: Limits,
+    /// What its runtime's owner had switched when it began.
+    pub(super) switches: Arc<Switches>,
+    /// When its first call came.
+    pub(super) since: Timestamp,
+    /// What its calls have done and moved.
+    pub(crate) calls: Calls,
     gate: Gate,
-    since: Timestamp,
     phase: watch::Sender<Phase>,
     /// The first wish to end it.
-    wish: watch::Sender<Option<Reason>>,
+    wish: watch::Sender<Option<Wish>>,
+    /// A call has found it asleep.
+    woken: Notify,
+    /// It is no longer asleep.
+    awake: Notify,
     /// The way to its agent, once that is healthy.
     upstream: OnceLock<Arc<Upstream>>,
     /// Why it ends; there before the phase says that it does.
@@ -37,6 +48,17 @@ pub(crate) struct Session {
     cut: Arc<Notify>,
     /// The `clientToken` of the call that stopped it.
     stop_token: OnceLock<String>,
+    /// What its owner has written down about it; the owner alone writes.
+    pub(super) facts: super::facts::Shared,
+}
+
+/// What somebody wants of a session's owner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wish {
+    /// End the session.
+    End(Reason),
+    /// Let go of it as it is, for the next server process.
+    Leave,
 }
 
 /// How and why a session ended.
@@ -50,7 +72,7 @@ pub(crate) struct Ended {
     pub(crate) exit: Option<(Exit, String)>,
 }
 
-/// A session as an operator sees it.
+/// A session in short.
 #[derive(Debug, Clone)]
 pub struct Summary {
     /// Whose it is.
@@ -65,24 +87,39 @@ pub struct Summary {
     pub calls: u32,
 }
 
+/// What is known of a session before this process had it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Past {
+    /// How old it is.
+    pub(super) age: Duration,
+    /// When its last call left.
+    pub(super) last_exit: Duration,
+}
+
 impl Session {
-    pub(super) fn new(key: Key, deployment: Arc<Deployment>, since: Timestamp, config: &Config) -> Self {
+    pub(super) fn new(key: Key, target: &Target, since: Timestamp, past: Past, config: &Config) -> Self {
         Self {
             key,
-            deployment,
+            deployment: Arc::clone(&target.deployment),
             limits: (&config.limits).into(),
-            gate: Gate::new(Instant::now(), config.max_calls_per_session),
+            switches: Arc::clone(&target.switches),
             since,
+            calls: Calls::default(),
+            gate: Gate::new(Instant::now(), past.age, past.last_exit, config.max_calls_per_session),
             phase: watch::Sender::new(Phase::Provisioning),
             wish: watch::Sender::new(None),
+            woken: Notify::new(),
+            awake: Notify::new(),
             upstream: OnceLock::new(),
             ended: OnceLock::new(),
             cut: Arc::new(Notify::new()),
             stop_token: OnceLock::new(),
+            facts: super::facts::Shared::default(),
         }
     }
 
-    /// The way to the agent; waits for the start. The owner bounds the wait. The error is what the caller is told.
+    /// The way to the agent; waits for the start, or until a session that is asleep runs again. The owner bounds the
+    /// wait. The error is what the caller is told.
     pub(crate) async fn ready(&self) -> Result<&Arc<Upstream>, Error> {
         if self.upstream.get().is_none() {
             // The sender lives in `self`, so waiting cannot fail.
@@ -93,9 +130,29 @@ impl Session {
                 .await;
         }
         match (self.upstream.get(), self.ended.get()) {
-            (Some(upstream), _) => Ok(upstream),
+            (Some(upstream), _) => {
+                if self.gate.is_asleep() {
+                    self.rouse().await;
+                }
+                Ok(upstream)
+            }
             (None, Some(ended)) => Err(ended.before_start()),
             (None, None) => Err(Error::internal("The session's start ended without a result.")),
+        }
+    }
+
+    /// Has the owner wake the session, and waits until it runs, or ends.
+    async fn rouse(&self) {
+        loop {
+            let awake = self.awake.notified();
+            tokio::pin!(awake);
+            // Before the look, so that a waking in between is not missed.
+            awake.as_mut().enable();
+            if !self.gate.is_asleep() || self.ended.get().is_some() {
+                return;
+            }
+            self.woken.notify_one();
+            awake.await;
         }
     }
 
@@ -126,9 +183,14 @@ impl Session {
 
     /// Asks the owner to end it. The first wish stands.
     pub(super) fn end(&self, reason: Reason) {
+        self.want(Wish::End(reason));
+    }
+
+    /// Asks the owner for something. The first wish stands.
+    pub(super) fn want(&self, wanted: Wish) {
         self.wish.send_if_modified(|wish| {
             let first = wish.is_none();
-            wish.get_or_insert(reason);
+            wish.get_or_insert(wanted);
             first
         });
     }
@@ -145,8 +207,13 @@ impl Session {
         token.is_some() && self.stop_token.get().map(String::as_str) == token
     }
 
-    pub(super) fn wishes(&self) -> watch::Receiver<Option<Reason>> {
+    pub(super) fn wishes(&self) -> watch::Receiver<Option<Wish>> {
         self.wish.subscribe()
+    }
+
+    /// Resolves when a call has found the session asleep.
+    pub(super) async fn woken(&self) {
+        self.woken.notified().await;
     }
 
     pub(super) fn now(&self) -> Duration {
@@ -165,6 +232,16 @@ impl Session {
         self.gate.shut_if_unchanged(seen)
     }
 
+    pub(super) fn sleep_if_unchanged(&self, seen: Look) -> bool {
+        self.gate.sleep_if_unchanged(seen)
+    }
+
+    /// It runs again.
+    pub(super) fn awoke(&self) {
+        self.gate.wake();
+        self.awake.notify_waiters();
+    }
+
     /// The phase as calls in flight make it at this moment; the owner notices them only when it looks.
     pub(super) fn phase(&self) -> Phase {
         match *self.phase.borrow() {
@@ -181,6 +258,11 @@ impl Session {
             since: self.since,
             calls: self.look().inside,
         }
+    }
+
+    /// The way to the agent, if there is one already.
+    pub(super) fn upstream(&self) -> Option<&Arc<Upstream>> {
+        self.upstream.get()
     }
 
     /// For the owner: the agent is healthy.
@@ -203,6 +285,7 @@ impl Session {
         }
         self.publish(Phase::Terminating(reason));
         self.cut.notify_waiters();
+        self.awake.notify_waiters();
     }
 }
 

@@ -1,8 +1,10 @@
 //! Sessions: one sandbox each, from the first call of a session id to the end of its life.
 //!
-//! Read in this order: `router` (which session does a call belong to), `live` (what a call sees of a session), `gate`
-//! (counting calls in and out), `machine` (what a session does next, pure), `owner` (the one task that does it),
-//! `start`, `environment` and `wording` (making the sandbox, and saying why there is none), `ping` (asking the agent how it is), `config`.
+//! Read in this order: `router` (which session does a call belong to), `live` (what a call sees of a session), `gate` and
+//! `calls` (counting calls in and out), `machine` (what a session does next, pure), `owner` (the one task that does it),
+//! `start`, `environment` and `wording` (making the sandbox, and saying why there is none), `ping` (asking the agent how
+//! it is), `pool` (sandboxes that are ready before a session asks), `room` (whether the host can hold one more), `adopt`
+//! (taking over what an earlier server process left), `storage`, `facts` and `report` (what an operator sees), `config`.
 //!
 //! A call comes here from `invoke`, gets a pass into its session and the session's `upstream`, and goes on from there.
 //!
@@ -10,16 +12,22 @@
 //! a session's owner changes its phase. Invariant: a session that ends is forgotten only when nothing of its sandbox
 //! is left, so that the next sandbox under the same id never runs beside it.
 
+mod adopt;
+mod calls;
 pub mod config;
 mod environment;
+mod facts;
 mod gate;
 mod live;
 mod machine;
 mod owner;
 mod ping;
+mod pool;
 pub mod report;
+mod room;
 mod router;
 mod start;
+mod storage;
 pub(crate) mod wording;
 
 #[cfg(test)]
@@ -27,8 +35,9 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
+pub use adopt::Recovered;
+pub(crate) use calls::InFlight;
 pub use config::Config;
-pub(crate) use gate::Pass;
 pub use live::Summary;
 pub(crate) use live::{Ended, Session};
 pub use machine::{Phase, Reason};

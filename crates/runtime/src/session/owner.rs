@@ -1,22 +1,31 @@
 //! The one task that runs a session: feeds its machine and does what the machine says.
 //!
-//! It is woken by four things only: a wish to end the session, the agent's exit, the end of its own job (start or
-//! ping), and time. Calls never wake it; it looks at the gate when it wakes.
+//! It is woken by five things only: a wish to end the session or to let go of it, the agent's exit, the end of its own
+//! job (start, ping, pause or resume), a call that finds the session asleep, and time. Other calls never wake it; it looks
+//! at the gate when it wakes.
 //!
 //! Invariant: at most one job runs. Invariant: however this task ends, even by a panic, waiting calls are released and
 //! the session is forgotten.
 
 use super::config::Config;
 use super::environment;
-use super::live::{Ended, Session};
+use super::facts::Facts;
+use super::gate::Look;
+use super::live::{Ended, Session, Wish};
 use super::machine::{Answer, Effect, Input, Machine, Phase, Ping, Policy, Reason};
 use super::ping;
+use super::pool::Warm;
+use super::report::{self, milliseconds};
+use super::room::Hold;
 use super::router::Shared;
-use super::start::{self, exit_of, log_tail};
+use super::start::{self, Healthy, exit_of, log_tail};
+use super::storage;
+use crate::metrics::Step;
+use crate::switches::PauseAfter;
 use crate::upstream::Upstream;
 use domain::Error;
 use domain::id::SandboxId;
-use sandbox::{Driver, Exit, Sandbox, State};
+use sandbox::{Driver, Exit, Sandbox, State, Usage};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -26,13 +35,17 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 /// Beyond its grace, for the driver to remove what is left of a sandbox.
 const REMOVAL_DEADLINE: Duration = Duration::from_secs(30);
+/// For questions to a sandbox that only complete a record.
+const QUESTION_DEADLINE: Duration = Duration::from_secs(1);
+const ODD_TIME: &str = "the agent's /ping has a time_of_last_update that is not whole seconds since 1970 (text, \
+                        milliseconds or a time to come); it is ignored, and HealthyBusy counts without it";
 
 /// Owner of one session.
 pub(super) struct Owner {
     session: Arc<Session>,
     shared: Arc<Shared>,
     machine: Machine,
-    born: Instant,
+    birth: Option<Birth>,
     start_deadline: Instant,
     job: Option<Job>,
     sandbox: Option<Arc<dyn Sandbox>>,
@@ -41,117 +54,321 @@ pub(super) struct Owner {
     exits: Option<watch::Receiver<State>>,
     start_error: Option<Error>,
     exit: Option<(Exit, String)>,
+    /// Memory that is spoken for until the session's own use can be seen.
+    hold: Option<Hold>,
+    /// Counted among the sessions that are being started.
+    starting: bool,
+    /// The agent's odd times have been noted in its log.
+    noted: bool,
+}
+
+/// How a session gets its sandbox.
+#[derive(Debug)]
+pub(super) enum Birth {
+    /// One is started.
+    Cold(Hold),
+    /// One is ready.
+    Warm(Warm),
+    /// An earlier server process had it.
+    Adopted(Adopted),
+}
+
+/// What an earlier server process left of a session.
+#[derive(Debug)]
+pub(super) struct Adopted {
+    pub(super) sandbox: Arc<dyn Sandbox>,
+    /// Whether its agent had been healthy.
+    pub(super) healthy: bool,
+    /// When it last showed that it works without a call, counted from the session's birth.
+    pub(super) kept_alive: Duration,
 }
 
 type Job = Pin<Box<dyn Future<Output = Done> + Send>>;
 
 /// What came of a job.
 enum Done {
-    Sandbox(Result<Arc<dyn Sandbox>, Error>),
-    Healthy(Result<Answer, Error>),
-    Pinged(Ping),
+    Assigned(Result<(), sandbox::Error>, Box<Warm>),
+    Sandbox(Result<Arc<dyn Sandbox>, Error>, Duration),
+    Healthy(Result<Healthy, Error>),
+    Pinged(ping::Outcome, Option<Usage>),
+    Paused(Result<(), sandbox::Error>),
+    Resumed(Result<(), sandbox::Error>),
 }
 
 impl Owner {
-    pub(super) fn new(session: Arc<Session>, shared: Arc<Shared>) -> Self {
-        let config = &shared.config;
-        let machine = Machine::new(policy(&session, config), jitter_seed(&session));
-        let born = session.at(Duration::ZERO);
-        shared.metrics.moved(None, Phase::Provisioning);
+    pub(super) fn new(session: Arc<Session>, shared: Arc<Shared>, birth: Birth) -> Self {
+        let policy = policy(&session, &shared.config);
+        let seed = jitter_seed(&session);
+        let machine = match &birth {
+            Birth::Adopted(adopted) if adopted.healthy => {
+                Machine::adopted(policy, seed, Duration::ZERO, adopted.kept_alive, session.now())
+            }
+            _ => Machine::new(policy, seed),
+        };
+        shared.metrics.moved(None, machine.phase());
+        shared.begin_start();
         Self {
-            start_deadline: born + config.start_deadline,
+            start_deadline: Instant::now() + shared.config.start_deadline,
             session,
             shared,
             machine,
-            born,
+            birth: Some(birth),
             job: None,
             sandbox: None,
             upstream: None,
             exits: None,
             start_error: None,
             exit: None,
+            hold: None,
+            starting: true,
+            noted: false,
         }
     }
 
     /// Runs the session to its end.
     pub(super) async fn run(mut self) {
         let mut wishes = self.session.wishes();
-        let spec = environment::spec(
-            &self.session.key,
-            &self.session.deployment,
-            &self.shared.config,
-            &self.shared.server,
-        );
-        let (driver, metrics) = (Arc::clone(&self.shared.driver), Arc::clone(&self.shared.metrics));
-        let (deadline, started) = (self.start_deadline, start::sandbox);
-        self.job = Some(Box::pin(async move {
-            Done::Sandbox(started(driver, spec, deadline, metrics).await)
-        }));
+        match self.birth.take() {
+            Some(Birth::Cold(hold)) => {
+                self.hold = Some(hold);
+                self.start_cold();
+            }
+            Some(Birth::Warm(warm)) => self.start_warm(warm),
+            Some(Birth::Adopted(adopted)) => self.take_over(adopted),
+            None => {}
+        }
         while !matches!(self.machine.phase(), Phase::Terminated(_)) {
-            let input = self.next_input(&mut wishes).await;
-            self.take(input).await;
+            match self.next_input(&mut wishes).await {
+                Some(input) => self.take(input).await,
+                None => return self.leave(),
+            }
         }
     }
 
-    async fn next_input(&mut self, wishes: &mut watch::Receiver<Option<Reason>>) -> Input {
+    /// A sandbox of its own is started.
+    fn start_cold(&mut self) {
+        let queued = self.session.now();
+        let (key, deployment, shared) = (&self.session.key, &self.session.deployment, &self.shared);
+        let mut spec = environment::spec(&key.endpoint, deployment, &shared.config, &shared.node);
+        spec.labels.extend(environment::session_labels(
+            key,
+            self.session.since,
+            &self.session.switches,
+        ));
+        spec.storage = storage::of(&shared.storage_dir, key, deployment, &shared.config);
+        let prepared = self.session.now().saturating_sub(queued);
+        shared.metrics.step(Step::Queue, queued);
+        shared.metrics.step(Step::Prepare, prepared);
+        let mut facts = self.session.facts.lock();
+        facts.start.queue_ms = Some(milliseconds(queued));
+        facts.start.prepare_ms = Some(milliseconds(prepared));
+        drop(facts);
+        let (driver, metrics) = (Arc::clone(&shared.driver), Arc::clone(&shared.metrics));
+        let deadline = self.start_deadline;
+        self.job = Some(Box::pin(async move {
+            if let Some(storage) = &spec.storage {
+                storage::touch(&storage.dir).await;
+            }
+            let began = Instant::now();
+            let started = start::sandbox(driver, spec, deadline, metrics).await;
+            Done::Sandbox(started, began.elapsed())
+        }));
+    }
+
+    /// It gets a sandbox that is ready, which learns whose it is before the first byte of a call reaches it.
+    fn start_warm(&mut self, warm: Warm) {
+        let queued = self.session.now();
+        self.shared.metrics.step(Step::Queue, queued);
+        let mut facts = self.session.facts.lock();
+        facts.start.warm = true;
+        facts.start.queue_ms = Some(milliseconds(queued));
+        drop(facts);
+        let now = self.shared.clock.now();
+        let mut labels = environment::session_labels(&self.session.key, self.session.since, &self.session.switches);
+        labels.extend(environment::healthy_label(now));
+        self.job = Some(Box::pin(async move {
+            let assigned = warm.sandbox.assign(labels).await;
+            Done::Assigned(assigned, Box::new(warm))
+        }));
+    }
+
+    /// It goes on where an earlier server process was.
+    fn take_over(&mut self, adopted: Adopted) {
+        let Adopted { sandbox, healthy, .. } = adopted;
+        let (session, shared) = (&self.session, &self.shared);
+        let born = Instant::now();
+        let agent = start::Agent::new(
+            shared,
+            Arc::clone(&sandbox),
+            &session.deployment,
+            born,
+            self.start_deadline,
+        );
+        self.upstream = Some(Arc::clone(&agent.upstream));
+        let mut facts = session.facts.lock();
+        facts.sandbox = Some(sandbox.id().clone());
+        facts.moved(shared.clock.now(), self.machine.phase().into(), "adopted");
+        facts.follow(&self.machine);
+        drop(facts);
+        self.sandbox = Some(sandbox);
+        if healthy {
+            self.open();
+            self.session.publish(self.machine.phase());
+            self.keep();
+        } else {
+            self.job = Some(Box::pin(async move { Done::Healthy(agent.healthy().await) }));
+        }
+    }
+
+    /// What happens next; nothing when the session is to be let go of as it is.
+    async fn next_input(&mut self, wishes: &mut watch::Receiver<Option<Wish>>) -> Option<Input> {
         let wake = self.machine.wake_at(self.session.now(), self.session.look());
         let wake = wake.map(|at| self.session.at(at));
         let done = tokio::select! {
             biased;
-            reason = wish(wishes) => return Input::End(reason),
+            wish = wish(wishes) => return match wish {
+                Wish::End(reason) => Some(Input::End(reason)),
+                Wish::Leave => None,
+            },
             exit = exited(&mut self.exits) => {
                 let log = match &self.sandbox {
                     Some(sandbox) => log_tail(sandbox).await,
                     None => String::new(),
                 };
                 self.exit = Some((exit, log));
-                return Input::AgentExited;
+                return Some(Input::AgentExited);
             }
             done = finished(&mut self.job) => done,
-            () = until(wake) => return Input::Tick,
+            () = self.session.woken() => return Some(Input::Woken),
+            () = until(wake) => return Some(Input::Tick),
         };
         self.job = None;
         self.finish(done)
     }
 
     /// Turns what came of a job into an input, and starts the job that follows.
-    fn finish(&mut self, done: Done) -> Input {
-        match done {
-            Done::Sandbox(Ok(sandbox)) => {
-                let port = self.session.deployment.port;
-                let (config, metrics) = (Arc::clone(&self.shared.config), Arc::clone(&self.shared.metrics));
-                let upstream = Upstream::new(Arc::clone(&sandbox), port, config.keep_alive, Arc::clone(&metrics));
-                self.sandbox = Some(Arc::clone(&sandbox));
-                self.upstream = Some(Arc::clone(&upstream));
-                let agent = start::Agent {
+    fn finish(&mut self, done: Done) -> Option<Input> {
+        Some(match done {
+            Done::Assigned(Ok(()), warm) => {
+                let Warm {
                     sandbox,
                     upstream,
-                    port,
-                    born: self.born,
-                    began: self.born,
-                    deadline: self.start_deadline,
-                    config,
-                    clock: self.shared.clock.clone(),
-                    metrics,
+                    answer,
+                    ..
+                } = *warm;
+                self.session.facts.lock().sandbox = Some(sandbox.id().clone());
+                self.sandbox = Some(sandbox);
+                self.upstream = Some(upstream);
+                self.open();
+                self.shared.metrics.started(true);
+                // The times that it told were counted from its own birth.
+                let answer = Answer {
+                    updated: None,
+                    ..answer
                 };
+                Input::Healthy(answer)
+            }
+            Done::Assigned(Err(error), warm) => {
+                tracing::error!(sandbox = %warm.sandbox.id(), %error, "a warm sandbox could not be assigned; starting another");
+                super::pool::end(&self.shared, *warm);
+                self.session.facts.lock().start.warm = false;
+                self.start_cold();
+                return Some(Input::Tick);
+            }
+            Done::Sandbox(Ok(sandbox), took) => {
+                let born = self.session.at(Duration::ZERO);
+                let (shared, deployment) = (&self.shared, &self.session.deployment);
+                let agent = start::Agent::new(shared, Arc::clone(&sandbox), deployment, born, self.start_deadline);
+                self.upstream = Some(Arc::clone(&agent.upstream));
+                let mut facts = self.session.facts.lock();
+                facts.sandbox = Some(sandbox.id().clone());
+                facts.start.sandbox_ms = Some(milliseconds(took));
+                drop(facts);
+                self.sandbox = Some(sandbox);
                 self.job = Some(Box::pin(async move { Done::Healthy(agent.healthy().await) }));
                 Input::SandboxStarted
             }
-            Done::Healthy(Ok(answer)) => {
+            Done::Healthy(Ok(healthy)) => {
                 self.shared.metrics.started(true);
-                self.exits = self.sandbox.as_ref().map(|sandbox| sandbox.state());
-                if let Some(upstream) = &self.upstream {
-                    self.session.opened(Arc::clone(upstream));
-                }
-                Input::Healthy(answer)
+                let mut facts = self.session.facts.lock();
+                facts.start.process_ms = Some(milliseconds(healthy.process));
+                facts.start.healthy_ms = Some(milliseconds(healthy.healthy));
+                drop(facts);
+                self.open();
+                self.mark_healthy();
+                self.note_odd_time(healthy.answer);
+                Input::Healthy(healthy.answer)
             }
-            Done::Sandbox(Err(error)) | Done::Healthy(Err(error)) => {
+            Done::Sandbox(Err(error), _) | Done::Healthy(Err(error)) => {
                 self.shared.metrics.started(false);
                 self.start_error = Some(error);
                 Input::StartFailed
             }
-            Done::Pinged(ping) => Input::Ping(ping),
+            Done::Pinged(outcome, usage) => {
+                if let Some(usage) = usage {
+                    self.sampled(&usage);
+                }
+                if let ping::Outcome::Good(answer) = outcome {
+                    self.note_odd_time(answer);
+                }
+                Input::Ping(Ping::from(outcome))
+            }
+            Done::Paused(Ok(())) => Input::Paused,
+            Done::Paused(Err(error)) => {
+                tracing::warn!(session = %self.session.key.session, %error, "a session could not be paused");
+                self.session.awoke();
+                Input::NotPaused { for_good: true }
+            }
+            Done::Resumed(Ok(())) => {
+                self.session.awoke();
+                Input::Resumed
+            }
+            Done::Resumed(Err(error)) => {
+                tracing::error!(session = %self.session.key.session, %error, "a paused session could not be resumed");
+                Input::End(Reason::Unhealthy)
+            }
+        })
+    }
+
+    /// The agent is healthy: calls may come.
+    fn open(&mut self) {
+        self.exits = self.sandbox.as_ref().map(|sandbox| sandbox.state());
+        if let Some(upstream) = &self.upstream {
+            self.session.opened(Arc::clone(upstream));
         }
+        self.started();
+    }
+
+    /// Writes into the sandbox that its agent has been healthy, so that a later server process knows it too. Nobody waits
+    /// for it: without it, that process asks the agent first.
+    fn mark_healthy(&self) {
+        let Some(sandbox) = self.sandbox.clone() else { return };
+        let labels = environment::healthy_label(self.shared.clock.now());
+        self.shared.owners.spawn(async move {
+            if let Err(error) = sandbox.assign(labels).await {
+                tracing::debug!(sandbox = %sandbox.id(), %error, "a sandbox could not be marked as healthy");
+            }
+        });
+    }
+
+    /// Says once in the session's log that its agent tells times that cannot be used.
+    fn note_odd_time(&mut self, answer: Answer) {
+        if !answer.odd_time || std::mem::replace(&mut self.noted, true) {
+            return;
+        }
+        let Some(sandbox) = self.sandbox.clone() else { return };
+        self.shared.owners.spawn(async move {
+            let _ = timeout(QUESTION_DEADLINE, sandbox.note(ODD_TIME)).await;
+        });
+    }
+
+    fn sampled(&mut self, usage: &Usage) {
+        let now = self.session.now();
+        self.session.facts.lock().sample(now, usage);
+        let peak = usage.memory_peak.max(usage.memory);
+        self.shared.room.learn(&self.session.deployment, peak);
+        // From here on the host's own figures show what the session uses.
+        self.hold = None;
     }
 
     /// Steps the machine and does what it says, until it wants nothing more at this moment.
@@ -164,36 +381,53 @@ impl Owner {
             self.machine = machine;
             self.moved(before);
             for effect in effects {
-                let follows = match effect {
-                    Effect::Ping => {
-                        self.ping();
-                        None
-                    }
-                    Effect::ShutIfUnchanged => self.session.shut_if_unchanged(seen).then_some(Input::ShutWhileIdle),
-                    Effect::Stop { grace } => {
-                        self.stop(grace).await;
-                        Some(Input::Gone)
-                    }
-                    Effect::Forget => {
-                        self.shared.forget(&self.session);
-                        self.session.publish(self.machine.phase());
-                        None
-                    }
-                };
+                let follows = self.act(effect, seen).await;
                 next = next.or(follows);
             }
         }
     }
 
+    async fn act(&mut self, effect: Effect, seen: Look) -> Option<Input> {
+        match effect {
+            Effect::Ping => self.ping(),
+            Effect::ShutIfUnchanged => return self.session.shut_if_unchanged(seen).then_some(Input::ShutWhileIdle),
+            Effect::PauseIfUnchanged => {
+                if !self.session.sleep_if_unchanged(seen) {
+                    return Some(Input::NotPaused { for_good: false });
+                }
+                let sandbox = self.sandbox.clone()?;
+                self.job = Some(Box::pin(async move { Done::Paused(sandbox.pause().await) }));
+            }
+            Effect::Resume => {
+                let sandbox = self.sandbox.clone()?;
+                self.job = Some(Box::pin(async move { Done::Resumed(sandbox.resume().await) }));
+            }
+            Effect::Stop { grace } => {
+                self.stop(grace).await;
+                return Some(Input::Gone);
+            }
+            Effect::Forget => {
+                self.shared.forget(&self.session);
+                self.session.publish(self.machine.phase());
+                self.shared.journal.ended(self.session.report(&self.shared.node));
+            }
+        }
+        None
+    }
+
     fn ping(&mut self) {
-        let Some(upstream) = self.upstream.clone() else { return };
+        let (Some(upstream), Some(sandbox)) = (self.upstream.clone(), self.sandbox.clone()) else {
+            return;
+        };
         let (patience, clock, now) = (
             self.shared.config.ping_timeout,
             self.shared.clock.clone(),
             self.session.now(),
         );
         self.job = Some(Box::pin(async move {
-            Done::Pinged(ping::ask(&upstream, patience, &clock, now).await.into())
+            let outcome = ping::ask(&upstream, patience, &clock, now).await;
+            let usage = timeout(QUESTION_DEADLINE, sandbox.usage()).await;
+            Done::Pinged(outcome, usage.ok().and_then(Result::ok))
         }));
     }
 
@@ -202,22 +436,38 @@ impl Owner {
         // Dropping a start under way leaves nothing behind; that is the driver's contract.
         self.job = None;
         self.exits = None;
+        self.started();
+        let reason = self.machine.phase().reason().unwrap_or(Reason::Draining);
+        let last_words = match (&self.exit, &self.sandbox) {
+            (Some((_, log)), _) => log.clone(),
+            (None, Some(sandbox)) if reason.is_bad() => log_tail(sandbox).await,
+            _ => String::new(),
+        };
+        {
+            let mut facts = self.session.facts.lock();
+            facts.exit = self.exit.as_ref().map(|(exit, _)| report::Exit::from(exit));
+            facts.log_tail = (reason.is_bad() && !last_words.is_empty()).then_some(last_words);
+        }
         self.shut();
         if let Some(upstream) = self.upstream.take() {
             upstream.close();
         }
-        let Some(sandbox) = self.sandbox.take() else { return };
-        match timeout(grace + REMOVAL_DEADLINE, sandbox.stop(grace)).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => {
-                tracing::error!(sandbox = %sandbox.id(), %error, "a sandbox could not be stopped; destroying it");
-                destroy(&self.shared.driver, sandbox.id()).await;
+        if let Some(sandbox) = self.sandbox.take() {
+            if let Ok(Ok(usage)) = timeout(QUESTION_DEADLINE, sandbox.usage()).await {
+                self.sampled(&usage);
             }
-            Err(_) => {
-                tracing::error!(sandbox = %sandbox.id(), "stopping a sandbox took too long; destroying it");
-                destroy(&self.shared.driver, sandbox.id()).await;
-            }
+            end(&self.shared.driver, &*sandbox, grace).await;
         }
+        self.hold = None;
+        if let Some(storage) = storage::of(
+            &self.shared.storage_dir,
+            &self.session.key,
+            &self.session.deployment,
+            &self.shared.config,
+        ) {
+            storage::touch(&storage.dir).await;
+        }
+        self.session.facts.lock().ended = Some(self.session.now());
     }
 
     fn shut(&mut self) {
@@ -229,15 +479,40 @@ impl Owner {
         });
     }
 
+    /// Lets go of the session: its sandbox goes on, and the next server process takes it over.
+    fn leave(mut self) {
+        self.keep();
+        self.started();
+        let phase = self.machine.phase();
+        // What is still in flight has had its time; those who wait for a start are told to come again.
+        self.session.shut(Ended {
+            reason: Reason::Draining,
+            start_error: None,
+            exit: None,
+        });
+        self.shared
+            .metrics
+            .moved(Some(phase), Phase::Terminated(Reason::Draining));
+        self.shared.forget(&self.session);
+        self.session.publish(Phase::Terminated(Reason::Draining));
+        // Nothing is left to be done when this is dropped.
+        self.machine = self.machine.clone().let_go();
+    }
+
     /// Publishes, counts and logs a change of phase. The end's beginning is published by `shut`, with its particulars.
-    fn moved(&self, before: Phase) {
+    fn moved(&mut self, before: Phase) {
         let after = self.machine.phase();
+        let mut facts = self.session.facts.lock();
+        facts.follow(&self.machine);
         if before == after {
             return;
         }
+        note_move(&mut facts, self.shared.clock.now(), before, &self.machine);
+        drop(facts);
         self.shared.metrics.moved(Some(before), after);
-        if matches!(after, Phase::Active | Phase::Idle) {
+        if matches!(after, Phase::Active | Phase::Idle | Phase::Paused) {
             self.session.publish(after);
+            self.keep();
         }
         let key = &self.session.key;
         let (from, to) = (before.name(), after.name());
@@ -254,10 +529,25 @@ impl Owner {
             None => tracing::debug!(%runtime, %endpoint, %version, %session, from, to, "session"),
         }
     }
+
+    /// Has the journal know how the session stands.
+    fn keep(&self) {
+        if self.sandbox.is_some() {
+            self.shared.journal.lives(self.session.report(&self.shared.node));
+        }
+    }
+
+    /// It is no longer among those that are being started.
+    fn started(&mut self) {
+        if std::mem::replace(&mut self.starting, false) {
+            self.shared.end_start();
+        }
+    }
 }
 
 impl Drop for Owner {
     fn drop(&mut self) {
+        self.started();
         let phase = self.machine.phase();
         if matches!(phase, Phase::Terminated(_)) {
             return;
@@ -277,19 +567,61 @@ impl Drop for Owner {
     }
 }
 
+/// Writes a change of phase and its reason down.
+fn note_move(facts: &mut Facts, at: jiff::Timestamp, before: Phase, machine: &Machine) {
+    let after = machine.phase();
+    let reason = match (before, after) {
+        (_, Phase::Terminating(reason) | Phase::Terminated(reason)) => reason.name(),
+        (Phase::Provisioning, _) => "healthy",
+        (_, Phase::Active) if machine.is_busy() => "healthy_busy",
+        (Phase::Paused, _) | (_, Phase::Active) => "call",
+        (_, Phase::Paused) => "pause_after",
+        (_, Phase::Idle) => "quiet",
+        (_, Phase::Provisioning) => "first_call",
+    };
+    facts.moved(at, after.into(), reason);
+}
+
 fn policy(session: &Session, config: &Config) -> Policy {
+    let pause_after = match session.switches.pause_after {
+        Some(PauseAfter::Never) => None,
+        Some(PauseAfter::Idle(after)) => Some(after),
+        None => (!config.pause_after.is_zero()).then_some(config.pause_after),
+    };
     Policy {
         idle_timeout: session.deployment.idle_timeout,
         max_lifetime: session.deployment.max_lifetime,
         ping_interval: config.ping_interval,
+        ping_interval_quiet: config.ping_interval_quiet,
+        pause_after,
+        pause_busy: session.switches.pause_after.is_some(),
         unhealthy_threshold: config.unhealthy_threshold.max(1),
         busy_needs_update_time: config.busy_needs_update_time,
         stop_grace: config.stop_grace,
     }
 }
 
+/// Ends a sandbox, by force if it must be.
+async fn end(driver: &Arc<dyn Driver>, sandbox: &dyn Sandbox, grace: Duration) {
+    match timeout(grace + REMOVAL_DEADLINE, sandbox.stop(grace)).await {
+        Ok(Ok(_)) => {}
+        // Another server has it now; what becomes of it is that one's matter.
+        Ok(Err(error @ sandbox::Error::Fenced(_))) => {
+            tracing::error!(sandbox = %sandbox.id(), %error, "a sandbox belongs to another server");
+        }
+        Ok(Err(error)) => {
+            tracing::error!(sandbox = %sandbox.id(), %error, "a sandbox could not be stopped; destroying it");
+            destroy(driver, sandbox.id()).await;
+        }
+        Err(_) => {
+            tracing::error!(sandbox = %sandbox.id(), "stopping a sandbox took too long; destroying it");
+            destroy(driver, sandbox.id()).await;
+        }
+    }
+}
+
 /// The last resort after a stop that failed.
-async fn destroy(driver: &Arc<dyn Driver>, sandbox: &SandboxId) {
+pub(super) async fn destroy(driver: &Arc<dyn Driver>, sandbox: &SandboxId) {
     match timeout(REMOVAL_DEADLINE, driver.destroy(sandbox)).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::error!(%sandbox, %error, "a sandbox is left over until the server starts again"),
@@ -307,10 +639,10 @@ fn jitter_seed(session: &Session) -> u32 {
         .fold(0, |seed: u32, byte| seed.wrapping_mul(31).wrapping_add(u32::from(byte)))
 }
 
-async fn wish(wishes: &mut watch::Receiver<Option<Reason>>) -> Reason {
+async fn wish(wishes: &mut watch::Receiver<Option<Wish>>) -> Wish {
     let wish = wishes.wait_for(Option::is_some).await.ok().and_then(|wish| *wish);
     match wish {
-        Some(reason) => reason,
+        Some(wish) => wish,
         // The sender lives in the session, which the owner holds.
         None => std::future::pending().await,
     }

@@ -72,6 +72,7 @@ fn read(text: &[u8], unix_now: i64, now: Duration) -> Answer {
         return Answer {
             busy: false,
             updated: None,
+            odd_time: false,
         };
     };
     let busy = said.status.as_deref() == Some("HealthyBusy");
@@ -85,12 +86,18 @@ fn read(text: &[u8], unix_now: i64, now: Duration) -> Answer {
         .time_of_last_update
         .as_i64()
         .or_else(|| said.time_of_last_update.as_f64().map(whole));
-    let updated = updated.filter(|at| *at <= unix_now + MAX_SKEW).and_then(|at| {
+    let usable = updated.filter(|at| (0..=unix_now + MAX_SKEW).contains(at));
+    let odd_time = !said.time_of_last_update.is_null() && usable.is_none();
+    let updated = usable.and_then(|at| {
         let age = u64::try_from(unix_now.saturating_sub(at)).unwrap_or(0);
         // Before the session's birth it says nothing about this session.
         now.checked_sub(Duration::from_secs(age))
     });
-    Answer { busy, updated }
+    Answer {
+        busy,
+        updated,
+        odd_time,
+    }
 }
 
 impl From<Outcome> for Ping {
@@ -110,13 +117,25 @@ mod tests {
     fn check(text: &str, busy: bool, updated: Option<u64>) {
         let answer = read(text.as_bytes(), 1_000_000, Duration::from_secs(500));
         assert_eq!(
-            answer,
-            Answer {
-                busy,
-                updated: updated.map(Duration::from_secs)
-            },
+            (answer.busy, answer.updated),
+            (busy, updated.map(Duration::from_secs)),
             "{text}"
         );
+    }
+
+    #[test]
+    fn a_time_that_cannot_be_used_is_noticed() {
+        for (text, odd) in [
+            (r#"{"status":"Healthy"}"#, false),
+            (r#"{"time_of_last_update":null}"#, false),
+            (r#"{"time_of_last_update":999000}"#, false),
+            (r#"{"time_of_last_update":1000000000}"#, true),
+            (r#"{"time_of_last_update":"2026-11-01T00:00:00Z"}"#, true),
+            (r#"{"time_of_last_update":-1}"#, true),
+        ] {
+            let answer = read(text.as_bytes(), 1_000_000, Duration::from_secs(500));
+            assert_eq!(answer.odd_time, odd, "{text}");
+        }
     }
 
     #[test]

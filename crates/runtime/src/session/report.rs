@@ -163,10 +163,25 @@ pub struct Transition {
     pub reason: String,
 }
 
+impl From<&sandbox::Exit> for Exit {
+    fn from(exit: &sandbox::Exit) -> Self {
+        Self {
+            code: exit.code,
+            signal: exit.signal,
+            out_of_memory: exit.out_of_memory,
+        }
+    }
+}
+
 impl From<&RuntimeArn> for RuntimeArnText {
     fn from(arn: &RuntimeArn) -> Self {
         Self(arn.to_string())
     }
+}
+
+/// A duration as the milliseconds of a [`Start`], to the microsecond.
+pub(super) fn milliseconds(duration: std::time::Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e3
 }
 
 impl Report {
@@ -183,6 +198,7 @@ impl From<Phase> for State {
             Phase::Provisioning => Self::Provisioning,
             Phase::Active => Self::Active,
             Phase::Idle => Self::Idle,
+            Phase::Paused => Self::Paused,
             Phase::Terminating(_) => Self::Terminating,
             Phase::Terminated(_) => Self::Terminated,
         }

@@ -4,30 +4,34 @@
 //! sandbox is left; every start goes through the table under its lock, so a hundred first calls make one start.
 //! Invariant: no lock is held across an await.
 
+use super::adopt::{self, Recovered};
 use super::config::Config;
-use super::gate::{Gate, Pass, Refused};
-use super::live::{Session, Summary};
+use super::gate::{Gate, Look, Pass, Refused};
+use super::live::{Past, Session, Summary, Wish};
 use super::machine::{Phase, Reason};
-use super::owner::Owner;
+use super::owner::{Adopted, Birth, Owner};
+use super::pool::{self, Pool};
 use super::report::Report;
+use super::room::Room;
+use super::storage;
 use crate::deployment::Target;
 use crate::journal::Journal;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Step};
 use domain::id::{EndpointName, RuntimeId, SessionId};
 use domain::{Clock, Error, Kind};
-use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use sandbox::{Driver, LogLine};
-use std::collections::VecDeque;
 use std::collections::hash_map::{Entry, HashMap};
+use std::collections::{HashSet, VecDeque};
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 const SHARDS: usize = 16;
@@ -39,9 +43,9 @@ const END_DEADLINE: Duration = Duration::from_secs(65);
 const BARRED_FOR: Duration = Duration::from_secs(600);
 /// `StopRuntimeSession` calls remembered for their `clientToken`.
 const STOPS_REMEMBERED: usize = 1024;
-/// Sandboxes of an earlier process destroyed at the same time.
-const DESTROYED_AT_ONCE: usize = 8;
-const DESTROY_DEADLINE: Duration = Duration::from_secs(30);
+/// How late the journal may know of a call; a crash costs a session's idle clock as much.
+const CHECKPOINT: Duration = Duration::from_secs(5);
+const STORAGE_EXPIRY: Duration = Duration::from_secs(3600);
 
 /// Whose a session is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -95,27 +99,39 @@ pub(super) struct Shared {
     pub(super) node: Node,
     pub(super) journal: Journal,
     pub(super) storage_dir: PathBuf,
-    /// Names this server process in the labels of its sandboxes.
-    pub(super) server: String,
+    pub(super) pool: Pool,
+    pub(super) room: Room,
+    /// No sandbox is started any more.
+    pub(super) closing: CancellationToken,
+    /// Owners, and what they leave to be done behind them.
+    pub(super) owners: TaskTracker,
+    /// Sessions that are being started.
+    starting: AtomicUsize,
     hasher: RandomState,
     shards: [Mutex<HashMap<Key, Arc<Session>>>; SHARDS],
     count: AtomicUsize,
     draining: AtomicBool,
     barred: Mutex<VecDeque<(Instant, RuntimeId)>>,
     stops: Mutex<VecDeque<(Key, String)>>,
-    owners: TaskTracker,
 }
 
 /// Reads the log of a session.
 #[derive(Debug)]
 pub struct LogReader {
     lines: mpsc::Receiver<LogLine>,
+    session: Arc<Session>,
 }
 
 impl LogReader {
     /// The next line, and the request that it was written for where exactly one call was in flight.
     pub async fn next(&mut self) -> Option<(LogLine, Option<uuid::Uuid>)> {
-        Some((self.lines.recv().await?, None))
+        let line = self.lines.recv().await?;
+        let at = line.at.duration_since(self.session.since);
+        // What was written before the session had its warm sandbox belongs to no call.
+        let request = Duration::try_from(at)
+            .ok()
+            .and_then(|at| self.session.calls.request_at(at));
+        Some((line, request))
     }
 }
 
@@ -125,15 +141,6 @@ enum Recalled {
     Same,
     /// To stop another one.
     Other,
-}
-
-/// What [`Router::recover`] found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Recovered {
-    /// Sandboxes of an earlier server process that were destroyed.
-    pub destroyed: usize,
-    /// Those that could not be destroyed; the log says why.
-    pub left: usize,
 }
 
 impl Router {
@@ -149,48 +156,36 @@ impl Router {
             journal,
             storage_dir,
         } = parts;
-        Self(Arc::new(Shared {
+        let shared = Arc::new(Shared {
             node,
             journal,
             storage_dir,
+            pool: Pool::default(),
+            room: Room::new(&config),
             config: Arc::new(config),
             driver,
             clock,
             metrics,
-            server: uuid::Uuid::now_v7().simple().to_string(),
             hasher: RandomState::new(),
             shards: Default::default(),
             count: AtomicUsize::new(0),
+            starting: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
             barred: Mutex::default(),
             stops: Mutex::default(),
+            closing: CancellationToken::new(),
             owners: TaskTracker::new(),
-        }))
+        });
+        tokio::spawn(pool::keep(Arc::downgrade(&shared)));
+        tokio::spawn(checkpoint(Arc::downgrade(&shared)));
+        tokio::spawn(expire_storage(Arc::downgrade(&shared)));
+        Self(shared)
     }
 
-    /// Destroys all sandboxes that an earlier server process left. To be called before the first session is started.
-    ///
-    /// Taking over those that still run is a later issue's work; until then a restart ends all sessions, and the next
-    /// call of each gets a fresh sandbox.
-    pub async fn recover(&self) -> Result<Recovered, sandbox::Error> {
-        let driver = &self.0.driver;
-        let found = driver.list().await?;
-        let each = futures_util::stream::iter(found).map(|found| async move {
-            let outcome = match timeout(DESTROY_DEADLINE, driver.destroy(&found.id)).await {
-                Ok(outcome) => outcome.map_err(|error| error.to_string()),
-                Err(_) => Err(format!("no result after {} s", DESTROY_DEADLINE.as_secs())),
-            };
-            if let Err(error) = &outcome {
-                tracing::error!(sandbox = %found.id, %error, "a sandbox of an earlier process could not be destroyed");
-            }
-            outcome.is_ok()
-        });
-        let all: Vec<bool> = each.buffer_unordered(DESTROYED_AT_ONCE).collect().await;
-        let destroyed = all.iter().filter(|ok| **ok).count();
-        Ok(Recovered {
-            destroyed,
-            left: all.len() - destroyed,
-        })
+    /// Takes over the sessions that an earlier server process left, and destroys what no session needs. To be called
+    /// before the first session is started.
+    pub async fn recover(&self) -> Result<Recovered, Error> {
+        adopt::recover(&self.0).await
     }
 
     /// Lets a call into its session, started if need be on what the endpoint serves now, healthy or about to be.
@@ -241,7 +236,7 @@ impl Router {
         match session.phase() {
             Phase::Terminated(_) => return Err(no_such_session()),
             Phase::Provisioning | Phase::Terminating(_) => return Err(busy()),
-            Phase::Active | Phase::Idle => {
+            Phase::Active | Phase::Idle | Phase::Paused => {
                 if session.claim_stop(client_token)
                     && let Some(token) = client_token
                 {
@@ -256,7 +251,9 @@ impl Router {
     /// Ends all sessions of a runtime, waits until nothing of them is left, and starts none for it any more.
     pub async fn end_runtime(&self, runtime: &RuntimeId, reason: Reason) {
         self.0.bar(runtime);
+        self.serving(runtime, &[]);
         self.end_all(reason, |key| key.runtime == *runtime).await;
+        storage::remove(&self.0.storage_dir, runtime).await;
     }
 
     /// Ends all sessions of one endpoint and waits until nothing of them is left.
@@ -268,14 +265,44 @@ impl Router {
     /// Starts no more sessions, ends all there are, and waits for up to `grace` until nothing of them is left.
     /// Answers how many are left. Agents get SIGTERM at once; calls in flight should have ended before.
     pub async fn shutdown(&self, grace: Duration) -> usize {
-        self.0.draining.store(true, Ordering::SeqCst);
-        self.0.owners.close();
+        self.close();
         let ended = async {
             self.end_all(Reason::Draining, |_| true).await;
             self.0.owners.wait().await;
         };
         let _ = timeout(grace, ended).await;
         self.count()
+    }
+
+    /// Starts no more sessions and lets go of all there are: their sandboxes go on for the next server process. Answers
+    /// how many it did not get to let go of within `grace`.
+    pub async fn leave(&self, grace: Duration) -> usize {
+        self.close();
+        for session in self.0.all(|_| true) {
+            session.want(Wish::Leave);
+        }
+        let _ = timeout(grace, self.0.owners.wait()).await;
+        self.count()
+    }
+
+    fn close(&self) {
+        self.0.draining.store(true, Ordering::SeqCst);
+        self.0.closing.cancel();
+        pool::close(&self.0);
+        self.0.owners.close();
+    }
+
+    /// The head of a session's first answer is there, so long after its first call: its start is complete.
+    pub(crate) fn first_answer(&self, session: &Session, took: Duration) {
+        self.0.metrics.step(Step::FirstByte, took);
+        let start = &session.report(&self.0.node).start;
+        let key = &session.key;
+        tracing::info!(
+            runtime = %key.runtime, endpoint = %key.endpoint, session = %key.session, warm = start.warm,
+            queue_ms = start.queue_ms, prepare_ms = start.prepare_ms, sandbox_ms = start.sandbox_ms,
+            process_ms = start.process_ms, healthy_ms = start.healthy_ms, first_byte_ms = start.first_byte_ms,
+            "session started"
+        );
     }
 
     /// How many sessions there are.
@@ -287,31 +314,38 @@ impl Router {
     /// Reports of the living sessions of which `which` is true, in no order. Wakes and prolongs none.
     #[must_use]
     pub fn reports(&self, which: impl Fn(&Key) -> bool) -> Vec<Report> {
-        let _ = which;
-        Vec::new()
+        let all = self.0.all(which);
+        all.iter().map(|session| session.report(&self.0.node)).collect()
     }
 
     /// The log of a living session, with `follow` until it ends.
     pub async fn logs(&self, key: &Key, follow: bool) -> Result<LogReader, Error> {
-        let _ = (key, follow);
-        Err(no_such_session())
+        let session = self.0.find(key).ok_or_else(no_such_session)?;
+        let starting = || Error::new(Kind::SessionBusy, "The session is being started and has no log yet.");
+        let sandbox = Arc::clone(session.upstream().ok_or_else(starting)?.sandbox());
+        let lines = sandbox.logs(follow).await.map_err(|error| {
+            tracing::warn!(sandbox = %sandbox.id(), %error, "a log could not be read");
+            Error::internal("The session's log could not be read. The server's log says why.")
+        })?;
+        Ok(LogReader { lines, session })
     }
 
     /// Says what a runtime's endpoints serve now; warm sandboxes of anything else go.
     pub(crate) fn serving(&self, runtime: &RuntimeId, targets: &[Target]) {
-        let _ = (runtime, targets);
+        self.0.pool.serving(runtime, targets, &self.0.config);
     }
 
     /// Whether as many warm sandboxes of a target are ready as it shall have at least. If not, they are being started,
     /// and the future ends when they are ready or cannot be made ready in the time that a start may take.
     pub(crate) fn warming(&self, target: &Target) -> Option<BoxFuture<'static, ()>> {
-        let _ = target;
-        None
+        Some(Box::pin(pool::warming(&self.0, target)?))
     }
 
     /// The unpacked packages that living sandboxes run.
     pub(crate) fn packages(&self) -> Vec<PathBuf> {
-        Vec::new()
+        let sessions = self.0.all(|_| true);
+        let of_sessions = sessions.iter().map(|session| session.deployment.package.clone());
+        of_sessions.chain(self.0.pool.packages()).collect()
     }
 
     /// All sessions, in no order.
@@ -377,18 +411,64 @@ impl Shared {
             return Ok(Arc::clone(session));
         }
         self.admit(key)?;
-        let since = self.clock.now();
-        let session = Arc::new(Session::new(
-            key.clone(),
-            Arc::clone(&target.deployment),
-            since,
-            &self.config,
-        ));
+        let birth = self.birth(target).inspect_err(|_| {
+            self.count.fetch_sub(1, Ordering::AcqRel);
+        })?;
+        let now = self.clock.now();
+        let session = Arc::new(Session::new(key.clone(), target, now, Past::default(), &self.config));
         shard.insert(key.clone(), Arc::clone(&session));
         drop(shard);
-        self.owners
-            .spawn(Owner::new(Arc::clone(&session), Arc::clone(self)).run());
+        self.run(&session, birth);
         Ok(session)
+    }
+
+    /// How a new session gets its sandbox; an error if the host has no room for one.
+    fn birth(self: &Arc<Self>, target: &Target) -> Result<Birth, Error> {
+        if let Some(taken) = self.pool.take(target, &self.config) {
+            self.metrics.take(taken.is_some());
+            if let Some(warm) = taken {
+                return Ok(Birth::Warm(warm));
+            }
+        }
+        let shed = || {
+            let warm = self.pool.shed()?;
+            let bytes = warm.memory;
+            pool::end(self, warm);
+            Some(bytes)
+        };
+        self.room.admit(&target.deployment, shed).map(Birth::Cold)
+    }
+
+    /// Gives a session its owner.
+    fn run(self: &Arc<Self>, session: &Arc<Session>, birth: Birth) {
+        let owner = Owner::new(Arc::clone(session), Arc::clone(self), birth);
+        self.owners.spawn(owner.run());
+    }
+
+    /// Puts a session of an earlier server process into the table, unless its place is taken.
+    pub(super) fn insert(self: &Arc<Self>, session: &Arc<Session>, adopted: Adopted) -> Result<(), Adopted> {
+        match self.shard(&session.key).entry(session.key.clone()) {
+            Entry::Occupied(_) => return Err(adopted),
+            Entry::Vacant(place) => place.insert(Arc::clone(session)),
+        };
+        self.count.fetch_add(1, Ordering::AcqRel);
+        self.run(session, Birth::Adopted(adopted));
+        Ok(())
+    }
+
+    /// A session begins to be started.
+    pub(super) fn begin_start(&self) {
+        self.starting.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// A session has been started, or will not be.
+    pub(super) fn end_start(&self) {
+        self.starting.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Whether any session is being started.
+    pub(super) fn is_starting(&self) -> bool {
+        self.starting.load(Ordering::Acquire) > 0
     }
 
     /// Counts one more session, or says why there may be none.
@@ -470,6 +550,41 @@ impl fmt::Debug for Shared {
         f.debug_struct("Router")
             .field("sessions", &self.count)
             .finish_non_exhaustive()
+    }
+}
+
+/// Tells the journal every few seconds which sessions have had calls since. Calls do not do so themselves: they have
+/// better things to do, and many of them make one row.
+async fn checkpoint(shared: Weak<Shared>) {
+    let mut known: HashMap<Key, Look> = HashMap::new();
+    loop {
+        sleep(CHECKPOINT).await;
+        let Some(shared) = shared.upgrade() else { return };
+        let sessions = shared.all(|_| true);
+        for session in &sessions {
+            let look = session.look();
+            let settled = matches!(session.phase(), Phase::Active | Phase::Idle | Phase::Paused);
+            if settled && known.insert(session.key.clone(), look) != Some(look) {
+                shared.journal.lives(session.report(&shared.node));
+            }
+        }
+        if known.len() > sessions.len() {
+            let alive: HashSet<&Key> = sessions.iter().map(|session| &session.key).collect();
+            known.retain(|key, _| alive.contains(key));
+        }
+    }
+}
+
+/// Removes session storage that nobody has used for long.
+async fn expire_storage(shared: Weak<Shared>) {
+    loop {
+        {
+            let Some(shared) = shared.upgrade() else { return };
+            let of = |session: &Arc<Session>| storage::session_dir(&shared.storage_dir, &session.key);
+            let in_use = shared.all(|_| true).iter().map(of).collect();
+            storage::expire(&shared.storage_dir, shared.config.storage_kept, in_use).await;
+        }
+        sleep(STORAGE_EXPIRY).await;
     }
 }
 

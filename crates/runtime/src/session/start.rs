@@ -8,7 +8,9 @@
 use super::config::Config;
 use super::machine::Answer;
 use super::ping::{self, Outcome};
+use super::router::Shared;
 use super::wording::{how_it_ended, last_words, list_ports};
+use crate::deployment::Deployment;
 use crate::metrics::{Metrics, Step};
 use crate::upstream::Upstream;
 use domain::{Clock, Error};
@@ -33,7 +35,7 @@ pub(super) async fn sandbox(
     let began = Instant::now();
     let id = spec.id.clone();
     let started = timeout_at(deadline, driver.start(spec)).await;
-    metrics.step(Step::Driver, began.elapsed());
+    metrics.step(Step::Sandbox, began.elapsed());
     match started {
         Ok(Ok(sandbox)) => Ok(sandbox),
         Ok(Err(sandbox::Error::Artifact(said))) => Err(Error::agent(format!("The agent could not be started: {said}"))),
@@ -60,16 +62,48 @@ pub(super) struct Agent {
     pub(super) upstream: Arc<Upstream>,
     pub(super) port: u16,
     pub(super) born: Instant,
-    pub(super) began: Instant,
     pub(super) deadline: Instant,
     pub(super) config: Arc<Config>,
     pub(super) clock: Clock,
     pub(super) metrics: Arc<Metrics>,
 }
 
+/// An agent that has answered `/ping` with 200.
+#[derive(Debug)]
+pub(super) struct Healthy {
+    pub(super) answer: Answer,
+    /// From the start of its process until it listened.
+    pub(super) process: Duration,
+    /// From there until it was healthy.
+    pub(super) healthy: Duration,
+}
+
 impl Agent {
+    /// One of a sandbox that has just been started, or taken over; `born` is what its answers' times are counted from.
+    pub(super) fn new(
+        shared: &Shared,
+        sandbox: Arc<dyn Sandbox>,
+        deployment: &Deployment,
+        born: Instant,
+        deadline: Instant,
+    ) -> Self {
+        let (config, metrics) = (Arc::clone(&shared.config), Arc::clone(&shared.metrics));
+        let port = deployment.port;
+        let upstream = Upstream::new(Arc::clone(&sandbox), port, config.keep_alive, Arc::clone(&metrics));
+        Self {
+            sandbox,
+            upstream,
+            port,
+            born,
+            deadline,
+            config,
+            clock: shared.clock.clone(),
+            metrics,
+        }
+    }
+
     /// Waits until the agent listens and is healthy.
-    pub(super) async fn healthy(self) -> Result<Answer, Error> {
+    pub(super) async fn healthy(self) -> Result<Healthy, Error> {
         let mut state = self.sandbox.state();
         let step = Instant::now();
         let listening = timeout_at(self.deadline, state.wait_for(|state| *state != State::Started)).await;
@@ -83,7 +117,8 @@ impl Agent {
             Ok(Ok(_)) => {}
             Ok(Err(_)) => return Err(Error::internal("The driver lost the sandbox while its agent started.")),
         }
-        self.metrics.step(Step::Listening, step.elapsed());
+        let process = step.elapsed();
+        self.metrics.step(Step::Process, process);
         let step = Instant::now();
         let mut last = Outcome::Silent;
         let mut pause = FIRST_PAUSE;
@@ -105,15 +140,17 @@ impl Agent {
             biased;
             exit = exit_of(&mut state) => Err(self.exited(&exit, "before it answered /ping").await),
             answer = timeout_at(self.deadline, asking) => {
-                self.metrics.step(Step::Healthy, step.elapsed());
-                answer.map_err(|_| self.never_healthy(&last))
+                let healthy = step.elapsed();
+                self.metrics.step(Step::Healthy, healthy);
+                let answer = answer.map_err(|_| self.never_healthy(&last))?;
+                Ok(Healthy { answer, process, healthy })
             }
         }
     }
 
     fn never_healthy(&self, last: &Outcome) -> Error {
         let port = self.port;
-        let seconds = self.began.elapsed().as_secs();
+        let seconds = self.born.elapsed().as_secs();
         let seen = match last {
             Outcome::Status(status) => format!("answers GET /ping with status {} instead of 200", status.as_u16()),
             Outcome::Broken(said) => format!("does not answer GET /ping on port {port}: {said}"),
@@ -134,7 +171,7 @@ impl Agent {
 
     async fn never_listened(&self) -> Error {
         let port = self.port;
-        let seconds = self.began.elapsed().as_secs();
+        let seconds = self.born.elapsed().as_secs();
         let ports = match timeout(QUESTION_DEADLINE, self.sandbox.ports()).await {
             Ok(Ok(ports)) => ports,
             _ => Vec::new(),

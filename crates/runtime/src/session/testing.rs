@@ -137,6 +137,7 @@ pub(crate) const CRASH: Exit = Exit {
 
 /// Starts fake sandboxes.
 pub(crate) struct FakeDriver {
+    made: Instant,
     agent: Mutex<Agent>,
     pub(crate) sandboxes: Mutex<Vec<Arc<FakeSandbox>>>,
     pub(crate) left_over: Mutex<Vec<Found>>,
@@ -161,6 +162,7 @@ pub(crate) struct FakeSandbox {
 impl FakeDriver {
     pub(crate) fn new(agent: Agent) -> Arc<Self> {
         Arc::new(Self {
+            made: Instant::now(),
             agent: Mutex::new(agent),
             sandboxes: Mutex::default(),
             left_over: Mutex::default(),
@@ -436,14 +438,19 @@ pub(crate) struct Rig {
 }
 
 impl Rig {
+    /// Without warm sandboxes, so that starts can be counted.
     pub(crate) fn new(agent: Agent) -> Self {
-        Self::with(agent, Config::default())
+        Self::with(agent, config())
     }
 
     pub(crate) fn with(agent: Agent, config: Config) -> Self {
-        let driver = FakeDriver::new(agent);
+        Self::over(FakeDriver::new(agent), config)
+    }
+
+    /// A server process with its own idea of the time, over a driver that may have sandboxes of another one.
+    pub(crate) fn over(driver: Arc<FakeDriver>, config: Config) -> Self {
         let metrics = Arc::new(Metrics::register(&mut Registry::default()));
-        let began = Instant::now();
+        let began = driver.made;
         let clock = Clock::from_fn(move || {
             Timestamp::from_second(UNIX_START).unwrap() + jiff::SignedDuration::try_from(began.elapsed()).unwrap()
         });
@@ -495,6 +502,13 @@ impl Rig {
     pub(crate) async fn stop(&self, name: &str) -> Result<(), Error> {
         self.router.stop(&key(name), None).await
     }
+}
+
+/// The default, without warm sandboxes.
+pub(crate) fn config() -> Config {
+    let mut config = Config::default();
+    config.warm.max = 0;
+    config
 }
 
 pub(crate) fn streamed(reply: Reply) -> (HeaderMap, Outgoing) {

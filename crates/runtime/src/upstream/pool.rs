@@ -77,6 +77,11 @@ impl Upstream {
         })
     }
 
+    /// The sandbox that it leads into.
+    pub(crate) fn sandbox(&self) -> &Arc<dyn Sandbox> {
+        &self.sandbox
+    }
+
     /// Sends a request and waits for the head of its answer; no deadline of its own but for the dialling. When the
     /// future is dropped the connection is closed.
     pub(crate) async fn send(self: &Arc<Self>, mut request: Request<RequestBody>) -> Result<Response<Body>, Error> {

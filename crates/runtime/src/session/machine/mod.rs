@@ -1,28 +1,37 @@
 //! What a session does next: a pure function `(state, input) -> (state, effects)`.
 //!
 //! ```text
-//!              Healthy                    call or HealthyBusy
-//!  Provisioning -------> Active or Idle <--------------------> Idle
-//!       |                      |      nothing in flight, not busy |
-//!       | StartFailed          | MaxLifetime, Unhealthy,          | IdleTimeout and all
-//!       | MaxLifetime          | AgentExited, Stopped,            | of Active's
-//!       | RuntimeDeleted       | RuntimeDeleted, Draining         |
-//!       | Draining             |                                  |
-//!       v                      v                                  v
-//!  Terminating <---------------+----------------------------------+
+//!              Healthy             call or HealthyBusy             pause_after
+//!  Provisioning -------> Active <------------------------> Idle --------------> Paused
+//!       |                  |    nothing in flight, not busy  |                     |
+//!       | StartFailed      |  ^                              |                     | call
+//!       | MaxLifetime      |  +-------------------------------------------<--------+
+//!       | RuntimeDeleted   |                                 |                     |
+//!       | Draining         | MaxLifetime, Unhealthy,         | IdleTimeout and     | IdleTimeout and
+//!       |                  | AgentExited, Stopped,           | all of Active's     | all of Active's
+//!       |                  | RuntimeDeleted, Draining        |                     | but Unhealthy
+//!       v                  v                                 v                     v
+//!  Terminating <-----------+---------------------------------+---------------------+
 //!       | Gone
 //!       v
 //!  Terminated
 //! ```
 //!
-//! - Provisioning: the sandbox is being started, or its agent is not healthy yet. Calls wait.
-//! - Provisioning to Active or Idle: the agent has answered `/ping` with 200 for the first time.
+//! - Provisioning: the sandbox is being started, or its agent is not healthy yet. Calls wait. A warm sandbox skips it.
+//! - Provisioning to Active or Idle: the agent has answered `/ping` with 200 for the first time. A session that an
+//!   earlier server process left is born into Idle.
 //! - Active to Idle and back: whether a call is in flight or the last `/ping` said `HealthyBusy`.
-//! - Idle to Terminating by `IdleTimeout`: `idle_timeout` after the last call left and the last sign of business. The
-//!   machine asks the owner to shut the gate *if nothing has entered*; only when that worked does it terminate.
+//! - Idle to Paused: `pause_after` without a call or business, where the operator wants it. The machine asks the owner to
+//!   mark the session asleep *if nothing has entered* and to freeze it; it is Paused when it is frozen.
+//! - Paused to Active: a call has entered. It waits until the sandbox runs again.
+//! - Idle or Paused to Terminating by `IdleTimeout`: `idle_timeout` after the last call left and the last sign of
+//!   business. An agent that has not been heard lately is asked first. Then the machine asks the owner to shut the gate
+//!   *if nothing has entered*; only when that worked does it terminate.
 //! - anything alive to Terminating: by `MaxLifetime`, counted from the sandbox's start and not extended by anything; by
 //!   `Unhealthy` after several bad answers to `/ping` in a row; by the agent's own end; or by command.
 //! - Terminating to Terminated: nothing of the sandbox is left.
+//!
+//! A quiet session is asked `/ping` less and less often, up to a bound; a call, business or a bad answer ends that.
 //!
 //! A `/ping` that is not answered counts against a session only while no call is in flight: an agent with one thread
 //! cannot answer while it works, and a call has deadlines of its own. A refused connection or another status than
@@ -45,6 +54,8 @@ pub enum Phase {
     Active,
     /// It waits for the next call.
     Idle,
+    /// It waits for the next call and its processes do not run.
+    Paused,
     /// Its sandbox is being ended.
     Terminating(Reason),
     /// Nothing of its sandbox is left.
@@ -78,6 +89,12 @@ pub(crate) struct Policy {
     pub(crate) idle_timeout: Duration,
     pub(crate) max_lifetime: Duration,
     pub(crate) ping_interval: Duration,
+    /// The longest interval between pings of a quiet session.
+    pub(crate) ping_interval_quiet: Duration,
+    /// When an idle session is paused, if ever.
+    pub(crate) pause_after: Option<Duration>,
+    /// Whether an agent that has reported business may be paused, when it reports none.
+    pub(crate) pause_busy: bool,
     pub(crate) unhealthy_threshold: u32,
     pub(crate) busy_needs_update_time: bool,
     pub(crate) stop_grace: Duration,
@@ -98,6 +115,17 @@ pub(crate) enum Input {
     Ping(Ping),
     /// What came of [`Effect::ShutIfUnchanged`], when it worked.
     ShutWhileIdle,
+    /// What came of [`Effect::PauseIfUnchanged`]: it is frozen.
+    Paused,
+    /// What came of [`Effect::PauseIfUnchanged`]: a call came first, or (`for_good`) it cannot be frozen.
+    NotPaused {
+        /// It is of no use to try again.
+        for_good: bool,
+    },
+    /// A call has entered while the session was asleep.
+    Woken,
+    /// What came of [`Effect::Resume`]: it runs again.
+    Resumed,
     /// The agent's process has ended.
     AgentExited,
     /// Somebody wants the session to end.
@@ -124,6 +152,8 @@ pub(crate) struct Answer {
     pub(crate) busy: bool,
     /// `time_of_last_update`, when there is a usable one, counted from the session's birth.
     pub(crate) updated: Option<Duration>,
+    /// There is a `time_of_last_update` that cannot be used: text, or milliseconds.
+    pub(crate) odd_time: bool,
 }
 
 /// What the owner must do.
@@ -134,6 +164,11 @@ pub(crate) enum Effect {
     /// Shut the gate if nothing has entered since the look that came with the input; if so, report
     /// [`Input::ShutWhileIdle`].
     ShutIfUnchanged,
+    /// Mark the session as asleep if nothing has entered since the look that came with the input, and freeze it; report
+    /// [`Input::Paused`] or [`Input::NotPaused`].
+    PauseIfUnchanged,
+    /// Let it run again and report [`Input::Resumed`].
+    Resume,
     /// Shut the gate, cut what is in flight, end the sandbox and report [`Input::Gone`].
     Stop {
         /// Time for the agent between SIGTERM and SIGKILL.
@@ -154,8 +189,16 @@ pub(crate) struct Machine {
     kept_alive: Duration,
     /// Whether the last good answer to `/ping` said so.
     busy: bool,
+    /// Whether any answer ever did.
+    ever_busy: bool,
     bad_pings: u32,
     next_ping: NextPing,
+    /// The interval that the next ping is scheduled by.
+    interval: Duration,
+    /// When the last answer to a ping, or its absence, was noticed, and the last exit of a call seen then.
+    heard: Duration,
+    exit_heard: Duration,
+    freezing: Freezing,
     /// Varies the interval between pings, so that many sessions do not ask in step.
     jitter: u32,
 }
@@ -164,6 +207,17 @@ pub(crate) struct Machine {
 enum NextPing {
     At(Duration),
     UnderWay,
+}
+
+/// What is being done about pausing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Freezing {
+    /// Nothing.
+    No,
+    /// It is being paused, or resumed.
+    UnderWay,
+    /// It cannot be paused.
+    Never,
 }
 
 /// Grace for an agent that never served.
@@ -178,10 +232,49 @@ impl Machine {
             started: None,
             kept_alive: Duration::ZERO,
             busy: false,
+            ever_busy: false,
             bad_pings: 0,
             next_ping: NextPing::At(Duration::ZERO),
+            interval: policy.ping_interval,
+            heard: Duration::ZERO,
+            exit_heard: Duration::ZERO,
+            freezing: Freezing::No,
             jitter: seed,
         }
+    }
+
+    /// A session that an earlier server process started at `started` and left healthy. It is asked how it is at once.
+    pub(crate) fn adopted(policy: Policy, seed: u32, started: Duration, kept_alive: Duration, now: Duration) -> Self {
+        Self {
+            phase: Phase::Idle,
+            started: Some(started),
+            kept_alive,
+            next_ping: NextPing::At(now),
+            ..Self::new(policy, seed)
+        }
+    }
+
+    /// The owner has let go of it as it is; nothing happens any more.
+    pub(crate) fn let_go(self) -> Self {
+        Self {
+            phase: Phase::Terminated(Reason::Draining),
+            ..self
+        }
+    }
+
+    /// When its sandbox was started, and when its agent last showed that it works without a call.
+    pub(crate) fn life(&self) -> (Option<Duration>, Duration) {
+        (self.started, self.kept_alive)
+    }
+
+    /// Whether the last good answer to `/ping` said `HealthyBusy`.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.busy
+    }
+
+    /// When it ends whatever happens; nothing until its sandbox was started.
+    fn last_deadline(&self) -> Option<Duration> {
+        self.started.map(|at| at.saturating_add(self.policy.max_lifetime))
     }
 
     /// Where it stands.
@@ -210,24 +303,56 @@ impl Machine {
             (Phase::Provisioning, Input::Healthy(answer)) => {
                 self.started.get_or_insert(now);
                 self.kept_alive = now;
-                self.hear(answer, now);
+                self.hear(answer, now, seen);
+                self.interval = self.policy.ping_interval;
                 self.schedule_ping(now);
                 self.settle(seen);
                 self.tick(now, seen)
             }
             (Phase::Provisioning, _) => self.end_of_life(now),
             (_, Input::ShutWhileIdle) => self.terminate(Reason::IdleTimeout),
+            (Phase::Paused, Input::Resumed) => {
+                self.freezing = Freezing::No;
+                self.phase = Phase::Idle;
+                self.interval = self.policy.ping_interval;
+                self.schedule_ping(now);
+                self.settle(seen);
+                self.tick(now, seen)
+            }
+            (Phase::Paused, _) => self.wake_if_called(now, seen),
+            (_, Input::Paused) => {
+                self.phase = Phase::Paused;
+                self.freezing = Freezing::No;
+                self.wake_if_called(now, seen)
+            }
+            (_, Input::NotPaused { for_good }) => {
+                self.freezing = if for_good { Freezing::Never } else { Freezing::No };
+                self.tick(now, seen)
+            }
             (_, Input::Ping(ping)) => self.pinged(ping, now, seen),
-            (_, Input::Tick | Input::SandboxStarted | Input::Healthy(_) | Input::StartFailed) => self.tick(now, seen),
+            (
+                _,
+                Input::Tick
+                | Input::SandboxStarted
+                | Input::Healthy(_)
+                | Input::StartFailed
+                | Input::Woken
+                | Input::Resumed,
+            ) => self.tick(now, seen),
         };
         (self, effects)
     }
 
     /// When [`Input::Tick`] is due, if time alone can change anything.
     pub(crate) fn wake_at(&self, now: Duration, seen: Look) -> Option<Duration> {
-        let death = self.started.map(|at| at.saturating_add(self.policy.max_lifetime));
+        let death = self.last_deadline();
         match self.phase {
             Phase::Provisioning => death,
+            Phase::Paused => {
+                let idle = self.quiet_since(seen).saturating_add(self.policy.idle_timeout);
+                let idle = (self.freezing == Freezing::No).then_some(idle);
+                [death, idle].into_iter().flatten().min()
+            }
             Phase::Active | Phase::Idle => {
                 let ping = match self.next_ping {
                     NextPing::At(at) => Some(at),
@@ -239,8 +364,12 @@ impl Machine {
                     // With a call in flight the idle clock cannot run out sooner than a whole timeout from now.
                     _ => Some(now),
                 };
+                // Whatever is under way reports, and that is looked at then.
+                let quiet_from = quiet_from.filter(|_| ping.is_some() && self.freezing != Freezing::UnderWay);
+                let ping = ping.filter(|_| self.freezing != Freezing::UnderWay);
                 let idle = quiet_from.map(|at| at.saturating_add(self.policy.idle_timeout));
-                [death, ping, idle].into_iter().flatten().min()
+                let pause = quiet_from.and_then(|at| Some(at.saturating_add(self.pause_after()?)));
+                [death, ping, idle, pause].into_iter().flatten().min()
             }
             Phase::Terminating(_) | Phase::Terminated(_) => None,
         }
@@ -252,32 +381,70 @@ impl Machine {
             return ended;
         }
         self.settle(seen);
-        if self.phase == Phase::Idle && now >= self.quiet_since(seen).saturating_add(self.policy.idle_timeout) {
+        let NextPing::At(next_ping) = self.next_ping else {
+            return Vec::new();
+        };
+        if self.freezing == Freezing::UnderWay {
+            return Vec::new();
+        }
+        let quiet = now.saturating_sub(self.quiet_since(seen));
+        if self.phase == Phase::Idle && quiet >= self.policy.idle_timeout {
+            // It may have begun to work by itself since it was asked last.
+            if now.saturating_sub(self.heard) <= self.policy.ping_interval {
+                return vec![Effect::ShutIfUnchanged];
+            }
+            self.next_ping = NextPing::UnderWay;
+            return vec![Effect::Ping];
+        }
+        if self.phase == Phase::Idle && self.bad_pings == 0 && self.pause_after().is_some_and(|after| quiet >= after) {
+            self.freezing = Freezing::UnderWay;
+            return vec![Effect::PauseIfUnchanged];
+        }
+        if now < next_ping {
+            return Vec::new();
+        }
+        let heard = seen.last_exit.saturating_add(self.policy.ping_interval);
+        if heard > now && !self.busy && self.bad_pings == 0 {
+            // A call has just been answered; that is as good as a ping.
+            self.next_ping = NextPing::At(heard);
+            return Vec::new();
+        }
+        self.next_ping = NextPing::UnderWay;
+        vec![Effect::Ping]
+    }
+
+    /// Of a paused session: whether it must run again, or end.
+    fn wake_if_called(&mut self, now: Duration, seen: Look) -> Vec<Effect> {
+        let ended = self.end_of_life(now);
+        if !ended.is_empty() || self.freezing == Freezing::UnderWay {
+            return ended;
+        }
+        if seen.inside > 0 {
+            self.freezing = Freezing::UnderWay;
+            return vec![Effect::Resume];
+        }
+        if now >= self.quiet_since(seen).saturating_add(self.policy.idle_timeout) {
             return vec![Effect::ShutIfUnchanged];
         }
-        match self.next_ping {
-            NextPing::At(at) if now >= at => {
-                let heard = seen.last_exit.saturating_add(self.policy.ping_interval);
-                if heard > now && !self.busy && self.bad_pings == 0 {
-                    // A call has just been answered; that is as good as a ping.
-                    self.next_ping = NextPing::At(heard);
-                    return Vec::new();
-                }
-                self.next_ping = NextPing::UnderWay;
-                vec![Effect::Ping]
-            }
-            _ => Vec::new(),
-        }
+        Vec::new()
+    }
+
+    /// When an idle session is paused, if this one may be.
+    fn pause_after(&self) -> Option<Duration> {
+        let may = (!self.ever_busy || self.policy.pause_busy) && !self.busy && self.freezing == Freezing::No;
+        self.policy.pause_after.filter(|_| may)
     }
 
     fn pinged(&mut self, ping: Ping, now: Duration, seen: Look) -> Vec<Effect> {
         match ping {
             Ping::Answered(answer) => {
                 self.bad_pings = 0;
-                self.hear(answer, now);
+                self.hear(answer, now, seen);
             }
-            Ping::Silent if seen.inside > 0 => {}
+            Ping::Silent if seen.inside > 0 => self.interval = self.policy.ping_interval,
             Ping::Silent | Ping::Bad => {
+                self.interval = self.policy.ping_interval;
+                self.heard = now;
                 self.bad_pings += 1;
                 if self.bad_pings >= self.policy.unhealthy_threshold {
                     return self.terminate(Reason::Unhealthy);
@@ -289,9 +456,17 @@ impl Machine {
     }
 
     /// Takes in what a good answer says about business.
-    fn hear(&mut self, answer: Answer, now: Duration) {
+    fn hear(&mut self, answer: Answer, now: Duration, seen: Look) {
         let updated = answer.updated.filter(|at| *at <= now);
         self.busy = answer.busy && !self.policy.busy_needs_update_time;
+        self.ever_busy |= answer.busy;
+        let called = seen.inside > 0 || seen.last_exit > self.exit_heard;
+        self.interval = if called || answer.busy {
+            self.policy.ping_interval
+        } else {
+            (self.interval * 2).min(self.longest_interval())
+        };
+        (self.heard, self.exit_heard) = (now, seen.last_exit);
         if self.busy {
             self.kept_alive = now;
         }
@@ -319,10 +494,16 @@ impl Machine {
         self.kept_alive.max(seen.last_exit)
     }
 
+    /// Business that began by itself is noticed several times before the idle timeout, however short that is.
+    fn longest_interval(&self) -> Duration {
+        let quiet = self.policy.ping_interval_quiet.min(self.policy.idle_timeout / 4);
+        quiet.max(self.policy.ping_interval)
+    }
+
     /// The next ping comes after 90 to 110 percent of the interval.
     fn schedule_ping(&mut self, now: Duration) {
         self.jitter = self.jitter.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        let interval = self.policy.ping_interval * (90 + (self.jitter >> 16) % 21) / 100;
+        let interval = self.interval * (90 + (self.jitter >> 16) % 21) / 100;
         self.next_ping = NextPing::At(now.saturating_add(interval));
     }
 
@@ -344,6 +525,7 @@ impl Phase {
             Self::Provisioning => "provisioning",
             Self::Active => "active",
             Self::Idle => "idle",
+            Self::Paused => "paused",
             Self::Terminating(_) => "terminating",
             Self::Terminated(_) => "terminated",
         }

@@ -7,6 +7,9 @@ const POLICY: Policy = Policy {
     idle_timeout: Duration::from_secs(60),
     max_lifetime: Duration::from_secs(600),
     ping_interval: Duration::from_secs(2),
+    ping_interval_quiet: Duration::from_secs(30),
+    pause_after: None,
+    pause_busy: false,
     unhealthy_threshold: 3,
     busy_needs_update_time: false,
     stop_grace: Duration::from_secs(15),
@@ -15,10 +18,12 @@ const POLICY: Policy = Policy {
 const CALM: Answer = Answer {
     busy: false,
     updated: None,
+    odd_time: false,
 };
 const BUSY: Answer = Answer {
     busy: true,
     updated: None,
+    odd_time: false,
 };
 
 /// A machine with the owner's part played by hand.
@@ -62,19 +67,16 @@ impl Play {
                 break;
             }
             self.now = self.now.max(wake);
-            for effect in self.step(Input::Tick) {
-                match effect {
-                    Effect::Ping => {
-                        let ping = answer(self.now);
-                        for effect in self.step(Input::Ping(ping)) {
-                            assert!(matches!(effect, Effect::Stop { .. }), "{effect:?}");
-                        }
-                    }
-                    Effect::ShutIfUnchanged => {
-                        self.step(Input::ShutWhileIdle);
-                    }
-                    Effect::Stop { .. } | Effect::Forget => {}
-                }
+            let mut effects = self.step(Input::Tick);
+            while let Some(effect) = effects.pop() {
+                let follows = match effect {
+                    Effect::Ping => Input::Ping(answer(self.now)),
+                    Effect::ShutIfUnchanged => Input::ShutWhileIdle,
+                    Effect::PauseIfUnchanged => Input::Paused,
+                    Effect::Resume => Input::Resumed,
+                    Effect::Stop { .. } | Effect::Forget => continue,
+                };
+                effects.extend(self.step(follows));
             }
         }
         if self.machine.phase().reason().is_none() {
@@ -109,7 +111,12 @@ fn a_call_in_flight_stops_the_idle_clock_and_leaving_restarts_it() {
 fn an_entry_between_look_and_shutting_keeps_it_alive() {
     let mut play = Play::healthy(POLICY);
     play.now = 61 * SECOND;
-    assert_eq!(play.step(Input::Tick), [Effect::ShutIfUnchanged]);
+    assert_eq!(
+        play.step(Input::Tick),
+        [Effect::Ping],
+        "who was not heard for long is asked first"
+    );
+    assert_eq!(play.step(Input::Ping(Ping::Answered(CALM))), [Effect::ShutIfUnchanged]);
     // The owner could not shut the gate, so it reports nothing.
     assert_eq!(play.machine.phase(), Phase::Idle);
     play.seen = Look::open(0, 61 * SECOND);
@@ -141,6 +148,7 @@ fn the_time_of_last_update_counts() {
         Ping::Answered(Answer {
             busy: false,
             updated: Some(now),
+            odd_time: false,
         })
     };
     let mut play = Play::healthy(POLICY);
@@ -152,6 +160,7 @@ fn the_time_of_last_update_counts() {
         Ping::Answered(Answer {
             busy: false,
             updated: Some(SECOND * 30),
+            odd_time: false,
         })
     });
     assert_eq!(play.machine.phase(), Phase::Terminating(Reason::IdleTimeout));
@@ -163,6 +172,7 @@ fn the_time_of_last_update_counts() {
         Ping::Answered(Answer {
             busy: false,
             updated: Some(now + SECOND),
+            odd_time: false,
         })
     });
     play.ended(Reason::IdleTimeout, 61 * SECOND);
@@ -189,6 +199,123 @@ fn bad_pings_in_a_row_end_it() {
         assert_eq!(play.machine.phase(), Phase::Terminating(Reason::Unhealthy), "{bad:?}");
         assert!(play.now < 20 * SECOND, "{:?}", play.now);
     }
+}
+
+#[test]
+fn a_quiet_session_is_asked_less_and_less_often() {
+    let asked = std::cell::RefCell::new(Vec::new());
+    let policy = Policy {
+        idle_timeout: 900 * SECOND,
+        max_lifetime: 10_000 * SECOND,
+        ..POLICY
+    };
+    let mut play = Play::healthy(policy);
+    let answer = |now: Duration| {
+        asked.borrow_mut().push(now.as_secs());
+        Ping::Answered(CALM)
+    };
+    play.run(800 * SECOND, answer);
+    let first = asked.borrow().iter().filter(|at| **at < 60).count();
+    let later = asked.borrow().iter().filter(|at| (200..800).contains(*at)).count();
+    assert!((4..8).contains(&first), "{asked:?}");
+    assert!((18..23).contains(&later), "every 30 s: {asked:?}");
+    // A call brings the short interval back.
+    play.seen = Look::open(0, 800 * SECOND);
+    play.run(840 * SECOND, answer);
+    let after = asked.borrow().iter().filter(|at| (800..840).contains(*at)).count();
+    assert!(after >= 2, "{asked:?}");
+}
+
+#[test]
+fn business_that_began_by_itself_is_noticed_before_the_end() {
+    let mut play = Play::healthy(POLICY);
+    // The last regular ping before the idle timeout may be 15 s old.
+    play.run(100 * SECOND, |now| {
+        Ping::Answered(if now >= 60 * SECOND { BUSY } else { CALM })
+    });
+    assert_eq!(play.machine.phase(), Phase::Active);
+}
+
+fn pausing() -> Policy {
+    Policy {
+        pause_after: Some(10 * SECOND),
+        ..POLICY
+    }
+}
+
+#[test]
+fn an_idle_session_is_paused_and_its_idle_clock_runs_on() {
+    let mut play = Play::healthy(pausing());
+    play.run(30 * SECOND, |now| {
+        assert!(now <= 11 * SECOND, "a paused session is not asked");
+        Ping::Answered(CALM)
+    });
+    assert_eq!(play.machine.phase(), Phase::Paused);
+    play.run(600 * SECOND, |_| Ping::Bad);
+    play.ended(Reason::IdleTimeout, 61 * SECOND);
+}
+
+#[test]
+fn a_call_wakes_a_paused_session_once() {
+    let mut play = Play::healthy(pausing());
+    play.run(30 * SECOND, |_| Ping::Answered(CALM));
+    assert_eq!(play.step(Input::Woken), [], "nobody is there");
+    play.seen = Look::open(1, Duration::ZERO);
+    assert_eq!(play.step(Input::Woken), [Effect::Resume]);
+    assert_eq!(play.step(Input::Woken), [], "it is being resumed");
+    play.step(Input::Resumed);
+    assert_eq!(play.machine.phase(), Phase::Active);
+    play.seen = Look::open(0, 31 * SECOND);
+    play.run(42 * SECOND, |_| Ping::Answered(CALM));
+    assert_eq!(play.machine.phase(), Phase::Paused);
+}
+
+#[test]
+fn a_call_that_comes_while_it_is_being_paused_wakes_it() {
+    let mut play = Play::healthy(pausing());
+    play.now = 11 * SECOND;
+    assert_eq!(play.step(Input::Tick), [Effect::PauseIfUnchanged]);
+    play.seen = Look::open(1, Duration::ZERO);
+    assert_eq!(play.step(Input::Woken), []);
+    assert_eq!(play.step(Input::Paused), [Effect::Resume]);
+    play.step(Input::Resumed);
+    assert_eq!(play.machine.phase(), Phase::Active);
+}
+
+#[test]
+fn who_cannot_or_must_not_be_paused_is_not() {
+    let mut play = Play::healthy(pausing());
+    play.now = 11 * SECOND;
+    play.step(Input::Tick);
+    play.step(Input::NotPaused { for_good: true });
+    play.run(50 * SECOND, |_| Ping::Answered(CALM));
+    assert_eq!(play.machine.phase(), Phase::Idle);
+
+    let busy_once = |now: Duration| Ping::Answered(if now < 4 * SECOND { BUSY } else { CALM });
+    let mut play = Play::healthy(pausing());
+    play.run(50 * SECOND, busy_once);
+    assert_eq!(play.machine.phase(), Phase::Idle, "it may work without saying so");
+    let mut play = Play::healthy(Policy {
+        pause_busy: true,
+        ..pausing()
+    });
+    play.run(50 * SECOND, busy_once);
+    assert_eq!(play.machine.phase(), Phase::Paused);
+}
+
+#[test]
+fn a_session_that_was_taken_over_keeps_its_deadlines() {
+    let mut play = Play::new(POLICY);
+    play.now = 500 * SECOND;
+    play.machine = Machine::adopted(POLICY, 7, Duration::ZERO, 490 * SECOND, play.now);
+    let mut other = Play {
+        machine: play.machine.clone(),
+        ..play
+    };
+    play.run(700 * SECOND, |_| Ping::Answered(CALM));
+    play.ended(Reason::IdleTimeout, 550 * SECOND);
+    other.run(700 * SECOND, |_| Ping::Answered(BUSY));
+    other.ended(Reason::MaxLifetime, 600 * SECOND);
 }
 
 #[test]
@@ -253,6 +380,7 @@ fn any_input() -> impl Strategy<Value = Input> {
     let answer = (any::<bool>(), proptest::option::of(0u64..2000)).prop_map(|(busy, updated)| Answer {
         busy,
         updated: updated.map(Duration::from_secs),
+        odd_time: false,
     });
     let reason = prop_oneof![
         Just(Reason::Stopped),
@@ -270,6 +398,7 @@ fn any_input() -> impl Strategy<Value = Input> {
         1 => Just(Input::AgentExited),
         1 => reason.prop_map(Input::End),
         1 => Just(Input::Gone),
+        2 => Just(Input::Woken),
     ]
 }
 
@@ -278,6 +407,7 @@ proptest! {
     #[test]
     fn the_diagram_holds(
         idle in 1u64..100, lifetime in 1u64..1000, threshold in 1u32..5, strict: bool,
+        pause_after in proptest::option::of(1u64..50), pause_busy: bool,
         script in proptest::collection::vec((any_input(), 0u64..60, 0u32..3), 1..80),
     ) {
         let policy = Policy {
@@ -285,9 +415,12 @@ proptest! {
             max_lifetime: SECOND * u32::try_from(lifetime).unwrap(),
             unhealthy_threshold: threshold,
             busy_needs_update_time: strict,
+            pause_after: pause_after.map(Duration::from_secs),
+            pause_busy,
             ..POLICY
         };
         let mut play = Play::new(policy);
+        let mut ever_busy = false;
         let (mut stops, mut forgets) = (0, 0);
         let mut begun: Option<Duration> = None;
         let mut inside = 0u32;
@@ -303,7 +436,26 @@ proptest! {
             if matches!(input, Input::SandboxStarted | Input::Healthy(_)) && before.reason().is_none() {
                 begun.get_or_insert(play.now);
             }
-            let effects = play.step(input);
+            if let Input::Healthy(answer) | Input::Ping(Ping::Answered(answer)) = input {
+                ever_busy |= answer.busy;
+            }
+            let mut effects = play.step(input);
+            // The owner's answers, as they come in time.
+            while matches!(effects.as_slice(), [Effect::PauseIfUnchanged | Effect::Resume]) {
+                let pausing = effects == [Effect::PauseIfUnchanged];
+                if pausing {
+                    prop_assert!(policy.pause_after.is_some() && (pause_busy || !ever_busy) && inside == 0);
+                    prop_assert_eq!(play.machine.phase(), Phase::Idle);
+                } else {
+                    prop_assert_eq!(play.machine.phase(), Phase::Paused);
+                    prop_assert!(inside > 0);
+                }
+                effects = play.step(match (pausing, later % 3) {
+                    (false, _) => Input::Resumed,
+                    (true, 0) => Input::NotPaused { for_good: true },
+                    (true, _) => Input::Paused,
+                });
+            }
             let after = play.machine.phase();
             match (before, after) {
                 (Phase::Terminated(_), _) => prop_assert!(after == before && effects.is_empty()),
@@ -314,7 +466,12 @@ proptest! {
                     prop_assert_eq!(effects.as_slice(), if gone { &[Effect::Forget][..] } else { &[] });
                 }
                 (_, Phase::Terminated(_)) => prop_assert!(false, "skipped Terminating"),
-                (Phase::Active | Phase::Idle, Phase::Provisioning) => prop_assert!(false, "went back"),
+                (Phase::Active | Phase::Idle | Phase::Paused, Phase::Provisioning) => prop_assert!(false, "went back"),
+                (Phase::Provisioning | Phase::Active, Phase::Paused) => {
+                    // Through Idle, in one step.
+                    prop_assert!(inside == 0 && policy.pause_after.is_some());
+                }
+                (_, Phase::Paused) => prop_assert!(policy.pause_after.is_some()),
                 (_, Phase::Terminating(reason)) => {
                     let stopped = matches!(effects.as_slice(), [Effect::Stop { .. }]);
                     prop_assert!(stopped);
@@ -334,14 +491,15 @@ proptest! {
                     Effect::Stop { .. } => stops += 1,
                     Effect::Forget => forgets += 1,
                     Effect::ShutIfUnchanged => {
-                        prop_assert_eq!(after, Phase::Idle);
+                        prop_assert!(matches!(after, Phase::Idle | Phase::Paused));
                         prop_assert!(play.now >= last_exit + policy.idle_timeout);
                     }
-                    Effect::Ping => prop_assert_eq!(after.reason(), None),
+                    Effect::Ping => prop_assert!(matches!(after, Phase::Active | Phase::Idle)),
+                    Effect::PauseIfUnchanged | Effect::Resume => prop_assert!(false, "answered above"),
                 }
             }
             // While it lives there is always something to wake for, and after a tick it is not in the past.
-            if matches!(after, Phase::Active | Phase::Idle) {
+            if matches!(after, Phase::Active | Phase::Idle | Phase::Paused) {
                 let wake = play.machine.wake_at(play.now, play.seen);
                 prop_assert!(wake.is_some());
                 if input == Input::Tick && effects.is_empty() {

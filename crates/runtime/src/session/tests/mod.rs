@@ -1,7 +1,10 @@
 //! Sessions on a fake driver, mostly in paused time.
 
 mod ending;
+mod pausing;
 mod starting;
+mod surviving;
+mod warm;
 
 use super::testing::{Agent, CRASH, Rig, call_with, chunk, deployment, healthy, key, status, streamed};
 use super::*;

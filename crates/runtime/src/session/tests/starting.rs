@@ -206,7 +206,11 @@ async fn recovery_destroys_what_an_earlier_process_left() {
         .collect();
     assert_eq!(
         rig.router.recover().await.unwrap(),
-        router::Recovered { destroyed: 20, left: 0 }
+        Recovered {
+            adopted: 0,
+            destroyed: 20,
+            left: 0
+        }
     );
     let mut destroyed = rig.driver.destroyed.lock().unwrap().clone();
     destroyed.sort();
