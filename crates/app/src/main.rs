@@ -9,6 +9,7 @@ mod data_dir;
 mod deploy;
 mod env;
 mod invoke;
+mod node;
 mod quickstart;
 mod serve;
 
@@ -106,6 +107,6 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
 }
 
 #[expect(clippy::print_stderr, reason = "the last word of a command-line program")]
-fn report(error: &anyhow::Error) {
+pub(crate) fn report(error: &anyhow::Error) {
     eprintln!("eyot: {error:#}");
 }

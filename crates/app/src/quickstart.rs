@@ -54,6 +54,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let shown = tokio::select! {
         shown = show(&running, home.path(), args.exit) => shown,
         () = signals.received() => Ok(()),
+        lost = running.lost() => return Err(lost),
     };
     signals.leave_at_the_next();
     running.stop().await?;

@@ -1,11 +1,13 @@
 //! `eyot serve`: the server, put together.
 //!
 //! The order in [`Running::start`] is the order in which things need each other: the lock on the data directory before
-//! anything in it is touched, storage, keys, the driver, the runtime (which first destroys what an earlier process left
-//! and resumes half-made resources), and the socket last, so that nobody is answered by half a server.
+//! anything in it is touched, storage, keys, the node's lease, the driver, the runtime (which first destroys what an
+//! earlier process left and resumes half-made resources), and the socket last, so that nobody is answered by half a
+//! server.
 
 use crate::config::{Config, Layers, LogFormat};
 use crate::data_dir::{DataDir, ServerFile};
+use crate::node::Tenure;
 use anyhow::{Context, bail};
 use domain::Clock;
 use domain::id::Region;
@@ -93,7 +95,7 @@ impl Args {
     }
 }
 
-/// Serves until SIGTERM or SIGINT, then drains.
+/// Serves until SIGTERM or SIGINT, then drains; or until another server takes its place, which is an error.
 #[expect(clippy::print_stdout, reason = "the line that says that the server is ready")]
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let config = args.configuration()?;
@@ -105,7 +107,14 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         () = signals.received() => return Ok(()),
     };
     println!("eyot is ready at {} (driver: {})", running.url, running.driver);
-    signals.received().await;
+    tokio::select! {
+        () = signals.received() => {}
+        lost = running.lost() => {
+            crate::report(&lost);
+            // Returning would wait for work that is no longer ours to do.
+            std::process::exit(1);
+        }
+    }
     signals.leave_at_the_next();
     running.stop().await
 }
@@ -173,6 +182,7 @@ pub(crate) struct Running {
     readiness: Readiness,
     shutdown: CancellationToken,
     serving: JoinHandle<Drained>,
+    tenure: Tenure,
     _lock: storage::lock::Guard,
 }
 
@@ -195,10 +205,11 @@ impl Running {
         let keys = Arc::new(Keys::open(store.clone(), master).await?);
         keys.ensure_root(&config.account).await?;
 
+        let tenure = Tenure::begin(store.clone(), clock.clone()).await?;
         let sandboxes = sandbox::Config {
             state_dir: dir.sandboxes(),
             clock: clock.clone(),
-            epoch: 1,
+            epoch: tenure.node().epoch,
         };
         let (driver, probe) = sandbox::detect(sandboxes, config.driver.into()).await?;
         for warning in &probe.warnings {
@@ -215,10 +226,7 @@ impl Running {
             driver,
             clock: clock.clone(),
             metrics: runtime_metrics,
-            node: session::Node {
-                owner: "node".to_owned(),
-                epoch: 1,
-            },
+            node: tenure.node(),
             journal: Journal::none(),
             storage_dir: dir.path().join("storage"),
         });
@@ -297,8 +305,14 @@ impl Running {
             readiness,
             shutdown,
             serving,
+            tenure,
             _lock: lock,
         })
+    }
+
+    /// Resolves when another server has taken this one's place. Nothing may be drained then, only left.
+    pub(crate) async fn lost(&self) -> anyhow::Error {
+        self.tenure.lost().await
     }
 
     /// Drains: no new work, answers in flight finish within the grace, sessions end, nothing remains.
@@ -315,6 +329,7 @@ impl Running {
         if left > 0 {
             tracing::warn!("{left} sessions have not ended; what remains of them is removed at the next start");
         }
+        self.tenure.end().await;
         match drained {
             Drained::Clean => Ok(()),
             Drained::Cut(count) => {

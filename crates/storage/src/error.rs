@@ -80,6 +80,34 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// Somebody else has a lease.
+    #[error("'{name}' is held by '{holder}' until {expires}")]
+    Leased {
+        /// What was asked for.
+        name: String,
+        /// Who has it.
+        holder: String,
+        /// Until when, unless it is renewed.
+        expires: jiff::Timestamp,
+    },
+    /// A lease that has been released, or taken with a higher epoch: whoever held it must stop.
+    #[error("the lease of '{name}' with epoch {epoch} has been released or taken by a later holder")]
+    LeaseLost {
+        /// What was held.
+        name: String,
+        /// The epoch that no longer counts.
+        epoch: u64,
+    },
+    /// A document of this crate's own cannot be read.
+    #[error("{kind} '{key}' cannot be read: {why}")]
+    Unreadable {
+        /// Kind of the document.
+        kind: String,
+        /// Key of the document.
+        key: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// The master key's file cannot be used as it is.
     #[error("master key {path}: {problem}")]
     KeyFile {

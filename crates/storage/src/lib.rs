@@ -1,7 +1,7 @@
 //! Where state lives: narrow traits, each with one contract suite that every implementation passes.
 //!
-//! [`Records`] keeps small versioned documents that change together; [`Blobs`] keeps large immutable content. A new
-//! service brings new kinds of record, not new tables. [`sqlite::Store`] and [`files::FileBlobs`] are the embedded
+//! [`Records`] keeps small versioned documents that change together; [`Blobs`] keeps large immutable content; [`Leases`]
+//! says who owns what, for a time. A new service brings new kinds of record, not new tables. [`sqlite::Store`] and [`files::FileBlobs`] are the embedded
 //! implementations; [`lock::DataDir`] makes sure that one server owns a data directory; [`seal::MasterKey`] keeps
 //! secrets unreadable at rest.
 //!
@@ -13,6 +13,7 @@ pub mod contract;
 mod durable;
 mod error;
 pub mod files;
+mod leases;
 pub mod lock;
 mod records;
 pub mod seal;
@@ -22,6 +23,7 @@ mod tests;
 
 pub use blobs::{Blob, Blobs, Stored, Upload};
 pub use error::Error;
+pub use leases::{Lease, Leases, RecordLeases};
 pub use records::{Expect, Record, Records, Revision, Write};
 
 /// What storage answers.

@@ -1,11 +1,13 @@
 //! The suite that every driver passes, and what only walls can pass.
 //!
-//! [`cases`] are the promises of [`crate::Sandbox`] and [`crate::Driver`]; [`walls`] looks at a container from inside;
+//! [`cases`] are the promises of [`crate::Sandbox`] and [`crate::Driver`]; [`lives`] is the
+//! part of them about its server's successors; [`walls`] looks at a container from inside;
 //! [`server`] kills the process that started a sandbox. [`bench`] is what they stand on, and [`user`] runs all of it again as
 //! an ordinary user.
 
 mod bench;
 mod cases;
+mod lives;
 mod measure;
 mod ports;
 mod server;
@@ -42,9 +44,9 @@ macro_rules! suite {
 }
 
 macro_rules! both {
-    ($($name:ident),* $(,)?) => {
-        suite!(process, Which::Process, $(cases::$name => $name),*);
-        suite!(container, Which::Container, $(cases::$name => $name),*);
+    ($($module:ident::$name:ident),* $(,)?) => {
+        suite!(process, Which::Process, $($module::$name => $name),*);
+        suite!(container, Which::Container, $($module::$name => $name),*);
     };
 }
 
@@ -74,18 +76,19 @@ suite! { container_from_inside, Which::Container,
 }
 
 both![
-    listens_and_answers,
-    dials_are_concurrent,
-    reports_how_it_ended,
-    a_wrong_port_is_refused_and_the_right_one_named,
-    keeps_the_end_of_the_log_within_its_bound,
-    a_deaf_agent_is_killed_after_its_grace,
-    descendants_die_with_the_agent,
-    stop_is_idempotent_and_concurrent,
-    a_dropped_start_leaves_nothing,
-    a_killed_guest_takes_all_with_it,
-    the_environment_is_as_given,
-    the_package_stays_as_it_is,
-    what_cannot_be_run_is_the_artifacts_fault,
-    a_leftover_is_found_adopted_and_destroyed,
+    cases::listens_and_answers,
+    cases::dials_are_concurrent,
+    cases::reports_how_it_ended,
+    cases::a_wrong_port_is_refused_and_the_right_one_named,
+    cases::keeps_the_end_of_the_log_within_its_bound,
+    cases::a_deaf_agent_is_killed_after_its_grace,
+    cases::descendants_die_with_the_agent,
+    cases::stop_is_idempotent_and_concurrent,
+    cases::a_dropped_start_leaves_nothing,
+    cases::a_killed_guest_takes_all_with_it,
+    cases::the_environment_is_as_given,
+    cases::the_package_stays_as_it_is,
+    cases::what_cannot_be_run_is_the_artifacts_fault,
+    cases::a_leftover_is_found_adopted_and_destroyed,
+    lives::it_is_assigned_once,
 ];

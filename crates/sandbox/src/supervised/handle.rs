@@ -2,7 +2,7 @@
 
 use super::control::{Dir, PATIENCE};
 use super::erase;
-use super::host::Host;
+use super::host::{self, Host};
 use super::record::Record;
 use crate::{Connection, Error, Exit, LogLine, Sandbox, State, Usage, sys};
 use async_trait::async_trait;
@@ -14,7 +14,7 @@ use std::io;
 use std::net::TcpStream;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::{OnceCell, mpsc, watch};
 use tokio::task::JoinHandle;
@@ -38,6 +38,8 @@ struct Inner {
     pidfd: OwnedFd,
     state: watch::Sender<State>,
     stopped: OnceCell<Exit>,
+    /// What it was given by [`Sandbox::assign`].
+    assigned: OnceLock<BTreeMap<String, String>>,
     host: Arc<Host>,
 }
 
@@ -46,6 +48,7 @@ impl Handle {
     pub(super) fn new(host: Arc<Host>, id: SandboxId, record: Record, pidfd: OwnedFd) -> Result<Self, Error> {
         let path = host.dir(&id);
         let dir = Dir::open(&path)?;
+        let assigned = Record::read_assigned(&path)?.map_or_else(OnceLock::new, OnceLock::from);
         let (state, _) = watch::channel(State::Started);
         let inner = Arc::new(Inner {
             id,
@@ -55,6 +58,7 @@ impl Handle {
             pidfd,
             state,
             stopped: OnceCell::new(),
+            assigned,
             host,
         });
         let watcher = tokio::spawn(Arc::clone(&inner).watch());
@@ -90,11 +94,26 @@ impl Sandbox for Handle {
     }
 
     fn labels(&self) -> BTreeMap<String, String> {
-        self.inner.record.labels.clone()
+        let assigned = self.inner.assigned.get().cloned().unwrap_or_default();
+        let mut labels = self.inner.record.labels.clone();
+        labels.extend(assigned);
+        labels
     }
 
-    async fn assign(&self, _labels: BTreeMap<String, String>) -> Result<(), Error> {
-        Err(Error::Host("cannot assign yet".into()))
+    async fn assign(&self, labels: BTreeMap<String, String>) -> Result<(), Error> {
+        host::check_labels(&labels)?;
+        if self.inner.stopped.initialized() {
+            return Err(Error::Gone);
+        }
+        // In the background, so that it is done whole also if the caller goes away.
+        let inner = Arc::clone(&self.inner);
+        blocking(move || {
+            Record::assign(&inner.path, &labels)?;
+            // Not set before: the file can be written once only.
+            let _ = inner.assigned.set(labels);
+            Ok(())
+        })
+        .await
     }
 
     fn state(&self) -> watch::Receiver<State> {

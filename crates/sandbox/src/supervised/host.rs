@@ -9,7 +9,7 @@ use crate::cgroup;
 use crate::{Config, Error, Found, Sandbox, Spec};
 use domain::id::SandboxId;
 use guest::protocol::{Launch, Mode, VERSION};
-use std::collections::{HashSet, hash_map::DefaultHasher};
+use std::collections::{BTreeMap, HashSet, hash_map::DefaultHasher};
 use std::fs;
 use std::hash::{Hash, Hasher};
 use std::os::fd::BorrowedFd;
@@ -174,14 +174,17 @@ impl Host {
             let found = ids.into_iter().filter(|id| !held.contains(id)).map(|id| {
                 // Why one cannot be read is said when it is adopted or destroyed.
                 let record = Record::read(&host.dir(&id)).ok().flatten();
+                let assigned = Record::read_assigned(&host.dir(&id));
                 let mine = record.as_ref().is_some_and(|record| record.kind == host.kind);
                 let guest = record.as_ref().and_then(|record| record.guest.as_ref());
                 let alive = mine && guest.is_some_and(|guest| guest.open().is_some());
-                Found {
-                    id,
-                    labels: record.map(|record| record.labels).unwrap_or_default(),
-                    alive,
-                }
+                let labels = match (record, assigned) {
+                    (Some(record), Ok(assigned)) => {
+                        record.labels.into_iter().chain(assigned.unwrap_or_default()).collect()
+                    }
+                    _ => BTreeMap::new(),
+                };
+                Found { id, labels, alive }
             });
             Ok(found.collect())
         })
@@ -261,12 +264,7 @@ fn check(spec: &Spec) -> Result<(), Error> {
     if spec.command.first().is_none_or(String::is_empty) {
         return Err(Error::Artifact("there is no command to run".into()));
     }
-    if spec.labels.len() > LABELS {
-        return Err(Error::Host(format!(
-            "{} labels, at most {LABELS} are kept",
-            spec.labels.len()
-        )));
-    }
+    check_labels(&spec.labels)?;
     if let Some((name, _)) = spec.env.iter().find(|(name, _)| name.is_empty() || name.contains('=')) {
         return Err(Error::Artifact(format!(
             "'{name}' cannot be the name of an environment variable"
@@ -290,6 +288,17 @@ fn check(spec: &Spec) -> Result<(), Error> {
                 path.display()
             )));
         }
+    }
+    Ok(())
+}
+
+/// Whether there are few enough labels to be kept.
+pub(super) fn check_labels(labels: &BTreeMap<String, String>) -> Result<(), Error> {
+    if labels.len() > LABELS {
+        return Err(Error::Host(format!(
+            "{} labels, at most {LABELS} are kept",
+            labels.len()
+        )));
     }
     Ok(())
 }

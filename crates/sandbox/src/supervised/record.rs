@@ -12,11 +12,14 @@ use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The record's file, written before anything that it names is made.
 const FILE: &str = "spec.json";
 /// Who the guest is, written before the guest is told to run the agent.
 const GUEST: &str = "guest.json";
+/// Labels that were given later, once: whole or not there.
+const ASSIGNED: &str = "assigned.json";
 /// The layout of the record; fields are only added, with a default. Older versions stay in [`Record::parse`].
 const VERSION: u32 = 1;
 
@@ -137,6 +140,45 @@ impl Record {
     /// Writes all but the guest.
     pub(crate) fn write(&self, dir: &Path) -> Result<(), Error> {
         write(&dir.join(FILE), self)
+    }
+
+    /// Reads the labels that were given later, `None` if none were.
+    ///
+    /// An error if they cannot be read: a sandbox that somebody has been given must never pass for one that is free.
+    pub(crate) fn read_assigned(dir: &Path) -> Result<Option<BTreeMap<String, String>>, Error> {
+        let path = dir.join(ASSIGNED);
+        let Some(text) = read(&path)? else { return Ok(None) };
+        serde_json::from_slice(&text).map(Some).map_err(|error| {
+            Error::Host(format!(
+                "the labels in {} cannot be read: {error}; the sandbox is somebody's and cannot be taken over",
+                path.display()
+            ))
+        })
+    }
+
+    /// Gives a sandbox further labels; [`Error::Assigned`] if it has some. The file appears whole or not at all, whenever
+    /// this process is killed: what is linked is complete, and a link does not replace.
+    pub(crate) fn assign(dir: &Path, labels: &BTreeMap<String, String>) -> Result<(), Error> {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let path = dir.join(ASSIGNED);
+        let draft = dir.join(format!(
+            "{ASSIGNED}.{}-{}",
+            std::process::id(),
+            COUNT.fetch_add(1, Ordering::Relaxed)
+        ));
+        let result = write(&draft, labels).and_then(|()| match fs::hard_link(&draft, &path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(Error::Assigned),
+            other => other.map_err(|source| Error::Io {
+                what: format!("writing {}", path.display()),
+                source,
+            }),
+        });
+        // A draft that is left goes with the directory.
+        let _ = fs::remove_file(draft);
+        match result {
+            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Err(Error::Gone),
+            other => other,
+        }
     }
 
     /// Writes who the guest is.
@@ -296,6 +338,29 @@ mod tests {
         assert_eq!(record.group.join_files(), [Path::new("/g/tasks")]);
         assert_eq!((record.slots, record.first_id), (vec!["port-1".into()], Some(65536)));
         assert_eq!(record.guest.unwrap().pid, 7);
+    }
+
+    #[test]
+    fn labels_are_assigned_once_and_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let labels = |session: &str| BTreeMap::from([("session".to_owned(), session.to_owned())]);
+        assert_eq!(Record::read_assigned(dir.path()).unwrap(), None);
+        Record::assign(dir.path(), &labels("one")).unwrap();
+        assert!(matches!(
+            Record::assign(dir.path(), &labels("two")),
+            Err(Error::Assigned)
+        ));
+        assert_eq!(Record::read_assigned(dir.path()).unwrap(), Some(labels("one")));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "a draft was left");
+        let whole = fs::read(dir.path().join(ASSIGNED)).unwrap();
+        for length in 0..whole.len() {
+            fs::write(dir.path().join(ASSIGNED), &whole[..length]).unwrap();
+            assert!(Record::read_assigned(dir.path()).is_err(), "torn after {length} bytes");
+        }
+        assert!(matches!(
+            Record::assign(&dir.path().join("gone"), &labels("one")),
+            Err(Error::Gone)
+        ));
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! What every implementation of the storage traits must do; run with [`records_contract!`](crate::records_contract)
-//! and [`blobs_contract!`](crate::blobs_contract).
+//! What every implementation of the storage traits must do; run with [`records_contract!`](crate::records_contract),
+//! [`blobs_contract!`](crate::blobs_contract) and [`leases_contract!`](crate::leases_contract).
 //!
 //! Each check gets a new, empty store. The property checks compare with [`model`], which is the plainest thing that
 //! could be right.
@@ -11,6 +11,7 @@
 )]
 
 pub mod blobs;
+pub mod leases;
 mod model;
 pub mod records;
 
@@ -98,7 +99,29 @@ macro_rules! blobs_contract {
     };
 }
 
-/// The shared part of the two macros above.
+/// Makes one `#[test]` of each check of [`leases`]; `$fresh` is a function that answers a [`Fresh`] of
+/// [`leases::Nodes`].
+#[macro_export]
+macro_rules! leases_contract {
+    ($fresh:expr) => {
+        $crate::contract_tests! { leases, $fresh;
+            one_holder_at_a_time
+            the_epoch_rises_with_every_acquisition
+            a_holder_takes_over_from_itself_at_once
+            a_late_holder_keeps_what_nobody_took
+            a_stale_holder_is_refused
+            names_are_apart
+            of_many_who_want_it_one_gets_it
+            a_holder_that_starts_many_times_at_once_is_one_in_the_end
+            renewing_beside_acquiring_loses_nothing
+            a_clock_that_runs_ahead_takes_early_and_the_epoch_says_so
+            a_clock_that_fell_back_waits_no_longer_than_the_lease_is_long
+            the_longest_lease_never_ends
+        }
+    };
+}
+
+/// The shared part of the macros above.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! contract_tests {

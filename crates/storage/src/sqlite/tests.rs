@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::contract::Fresh;
+use crate::contract::leases::Nodes;
+use crate::leases::RecordLeases;
 use crate::records::Expect;
 use bytes::Bytes;
 use std::os::unix::fs::PermissionsExt as _;
@@ -14,6 +16,17 @@ fn fresh() -> Fresh<dyn Records> {
 
 mod contract {
     crate::records_contract!(super::fresh);
+}
+
+fn leases() -> Fresh<Nodes> {
+    let dir = tempfile::tempdir().unwrap();
+    let store: Arc<dyn Records> = Arc::new(Store::open(dir.path().join("eyot.db")).unwrap());
+    let nodes = Nodes::new(move |clock| Arc::new(RecordLeases::new(Arc::clone(&store), clock)));
+    Fresh::new(Arc::new(nodes), dir)
+}
+
+mod leases_contract {
+    crate::leases_contract!(super::leases);
 }
 
 fn put(key: &str, value: impl Into<Bytes>) -> Write {
