@@ -108,9 +108,10 @@ class Server:
         self.process.wait(10)
         self.process.stdout.close()
 
-    def stop(self):
+    def stop(self, how=signal.SIGINT):
+        """SIGINT ends the server and its sessions; after SIGTERM sessions go on for the next server."""
         if self.process and self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
+            self.process.send_signal(how)
             try:
                 self.process.wait(40)
             except subprocess.TimeoutExpired:

@@ -49,15 +49,15 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let mut signals = Signals::install()?;
     let running = tokio::select! {
         running = Running::start(config) => running?,
-        () = signals.received() => return Ok(()),
+        _ = signals.received() => return Ok(()),
     };
     let shown = tokio::select! {
         shown = show(&running, home.path(), args.exit) => shown,
-        () = signals.received() => Ok(()),
+        _ = signals.received() => Ok(()),
         lost = running.lost() => return Err(lost),
     };
     signals.leave_at_the_next();
-    running.stop().await?;
+    running.stop(serve::Sessions::End).await?;
     shown
 }
 

@@ -96,6 +96,9 @@ impl Args {
 }
 
 /// Serves until SIGTERM or SIGINT, then drains; or until another server takes its place, which is an error.
+///
+/// SIGTERM is what a service manager sends for a restart or an upgrade: sessions go on, for the next server process of
+/// the data directory. SIGINT comes from a person at a terminal who is done: sessions end.
 #[expect(clippy::print_stdout, reason = "the line that says that the server is ready")]
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let config = args.configuration()?;
@@ -104,19 +107,41 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let mut signals = Signals::install()?;
     let running = tokio::select! {
         running = Running::start(config) => running?,
-        () = signals.received() => return Ok(()),
+        _ = signals.received() => return Ok(()),
     };
     println!("eyot is ready at {} (driver: {})", running.url, running.driver);
-    tokio::select! {
-        () = signals.received() => {}
+    let signal = tokio::select! {
+        signal = signals.received() => signal,
         lost = running.lost() => {
             crate::report(&lost);
             // Returning would wait for work that is no longer ours to do.
             std::process::exit(1);
         }
-    }
+    };
     signals.leave_at_the_next();
-    running.stop().await
+    let sessions = match signal {
+        Received::Terminate if running.sessions.config().survive_shutdown => Sessions::GoOn,
+        Received::Terminate | Received::Interrupt => Sessions::End,
+    };
+    running.stop(sessions).await
+}
+
+/// Which signal came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Received {
+    /// SIGTERM.
+    Terminate,
+    /// SIGINT.
+    Interrupt,
+}
+
+/// What becomes of sessions when the server stops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sessions {
+    /// They go on without a server, for the next one.
+    GoOn,
+    /// They end.
+    End,
 }
 
 /// SIGTERM and SIGINT, caught from the moment of [`Signals::install`] on.
@@ -136,10 +161,10 @@ impl Signals {
     }
 
     /// Returns when one has come.
-    pub(crate) async fn received(&mut self) {
+    pub(crate) async fn received(&mut self) -> Received {
         tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => Received::Terminate,
+            _ = self.interrupt.recv() => Received::Interrupt,
         }
     }
 
@@ -147,7 +172,7 @@ impl Signals {
     pub(crate) fn leave_at_the_next(mut self) {
         tokio::spawn(async move {
             self.received().await;
-            tracing::warn!("second signal: leaving without draining; sandboxes are removed at the next start");
+            tracing::warn!("second signal: leaving without draining; the next server takes over what is left");
             std::process::exit(130);
         });
     }
@@ -179,6 +204,7 @@ pub(crate) struct Running {
     dir: DataDir,
     control: Control,
     sessions: Router,
+    journal: Journal,
     readiness: Readiness,
     shutdown: CancellationToken,
     serving: JoinHandle<Drained>,
@@ -221,21 +247,23 @@ impl Running {
         let mut registry = Registry::default();
         let metrics = front_door::Metrics::register(&mut registry);
         let runtime_metrics = Arc::new(runtime::metrics::Metrics::register(&mut registry));
+        let journal = Journal::none();
         let sessions = Router::new(session::Parts {
             config: config.runtime.session,
             driver,
             clock: clock.clone(),
             metrics: runtime_metrics,
             node: tenure.node(),
-            journal: Journal::none(),
+            journal: journal.clone(),
             storage_dir: dir.path().join("storage"),
         });
         let recovered = sessions.recover().await?;
-        if recovered.destroyed + recovered.left > 0 {
+        if recovered != session::Recovered::default() {
             tracing::info!(
+                recovered.adopted,
                 recovered.destroyed,
                 recovered.left,
-                "removed the sandboxes of an earlier server"
+                "took over the sessions of an earlier server and removed what no session needs"
             );
         }
 
@@ -302,6 +330,7 @@ impl Running {
             dir,
             control,
             sessions,
+            journal,
             readiness,
             shutdown,
             serving,
@@ -315,20 +344,23 @@ impl Running {
         self.tenure.lost().await
     }
 
-    /// Drains: no new work, answers in flight finish within the grace, sessions end, nothing remains.
-    pub(crate) async fn stop(self) -> anyhow::Result<()> {
+    /// Drains: no new work, answers in flight finish within the grace, sessions end or go on; of those that end nothing
+    /// remains.
+    pub(crate) async fn stop(self, sessions: Sessions) -> anyhow::Result<()> {
         self.readiness.set(false);
         self.dir.withdraw();
         self.shutdown.cancel();
         let drained = self.serving.await.context("the server's task failed")?;
         self.control.shutdown().await;
-        let left = self
-            .sessions
-            .shutdown(self.sessions.config().stop_grace + END_GRACE)
-            .await;
+        let grace = self.sessions.config().stop_grace + END_GRACE;
+        let left = match sessions {
+            Sessions::GoOn => self.sessions.leave(grace).await,
+            Sessions::End => self.sessions.shutdown(grace).await,
+        };
         if left > 0 {
-            tracing::warn!("{left} sessions have not ended; what remains of them is removed at the next start");
+            tracing::warn!("{left} sessions have not ended; the next start takes them over or removes what remains");
         }
+        self.journal.flush().await;
         self.tenure.end().await;
         match drained {
             Drained::Clean => Ok(()),

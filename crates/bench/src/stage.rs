@@ -272,7 +272,7 @@ fn end(child: &mut Child, deadline: Duration) -> bool {
         match child.try_wait() {
             Ok(Some(status)) => return status.success(),
             Ok(None) if !asked => {
-                send(child.id(), Signal::SIGTERM);
+                send(child.id(), Signal::SIGINT);
                 asked = true;
             }
             Ok(None) if Instant::now() < end => thread::sleep(POLL),
