@@ -120,6 +120,7 @@ async fn adopt(shared: &Arc<Shared>, row: Option<&Report>, id: &SandboxId, owned
     if let Some(row) = row {
         session.facts.lock().resume(row.clone());
     }
+    session.calls.adopt();
     let adopted = Adopted {
         sandbox,
         healthy: owned.healthy,
