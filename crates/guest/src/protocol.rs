@@ -28,7 +28,7 @@ pub const VERSION: u32 = 1;
 
 /// The name of the control socket in a sandbox's directory.
 pub const CONTROL_SOCKET: &str = "control.sock";
-/// The newer part of the agent's log.
+/// The newer part of the agent's log, as [`crate::lines`] says.
 pub const LOG: &str = "agent.log";
 /// The older part of the agent's log.
 pub const OLD_LOG: &str = "agent.log.1";
@@ -166,7 +166,7 @@ pub struct Hello {
 }
 
 /// What a control connection asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Request {
     /// The state now and every change of it.
@@ -185,6 +185,11 @@ pub enum Request {
     Ports,
     /// What the processes inside use.
     Usage,
+    /// Lines of the server's for the log; with the hello at most 16 KiB.
+    Note {
+        /// The text, without the last line end.
+        text: String,
+    },
 }
 
 /// The guest's answer.
@@ -203,6 +208,8 @@ pub enum Reply {
     Ports(Vec<u16>),
     /// To `Usage`.
     Usage(Usage),
+    /// To `Note`.
+    Noted,
     /// The request makes no sense to this guest.
     Invalid(String),
 }

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 /// Time to send a request, and to take its answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The longest request, hello included.
-const REQUEST: usize = 4096;
+const REQUEST: usize = 16 * 1024;
 /// Answers that a watcher may leave unread before it is dropped.
 const BACKLOG: usize = 64 * 1024;
 
@@ -141,10 +141,10 @@ impl Connection {
         }
         match decoder.take::<Request>() {
             Ok(Some(request)) => {
-                self.phase = match request {
+                self.phase = match &request {
                     Request::Watch => Phase::Watching,
                     Request::Stop { .. } => Phase::Stopping,
-                    Request::Dial { .. } | Request::Ports | Request::Usage => Phase::Closing,
+                    Request::Dial { .. } | Request::Note { .. } | Request::Ports | Request::Usage => Phase::Closing,
                 };
                 if matches!(request, Request::Watch | Request::Stop { .. }) {
                     self.deadline = None;

@@ -165,6 +165,7 @@ impl Supervisor {
         .into_iter()
         .flatten()
         .chain(self.connections.iter().filter_map(Connection::deadline))
+        .chain(self.log.deadline())
         .min();
         match next.take() {
             None => PollTimeout::NONE,
@@ -182,6 +183,7 @@ impl Supervisor {
             self.forced = true;
             self.tree.kill_all();
         }
+        self.log.release(Some(now));
         if self.readiness.listens(now) {
             self.change(State::Listening);
         }
@@ -222,7 +224,7 @@ impl Supervisor {
                     return;
                 }
                 Ok(count) => {
-                    self.log.append(&buffer[..count]);
+                    self.log.take(index, &buffer[..count]);
                     copied += count;
                 }
                 Err(_) => return,
@@ -255,6 +257,10 @@ impl Supervisor {
             control::Step::Close => false,
             control::Step::Asked(request) => {
                 let reply = match request {
+                    Request::Note { text } => {
+                        self.log.note(&text);
+                        Reply::Noted
+                    }
                     Request::Watch => Reply::State(self.state),
                     Request::Dial { port } => return self.connections[index].dial(port),
                     Request::Stop { grace } => {
@@ -281,6 +287,7 @@ impl Supervisor {
         for index in 0..self.output.len() {
             self.copy_output(index, usize::MAX);
         }
+        self.log.release(None);
         if let Ok(text) = serde_json::to_vec(&exit) {
             // A full disk leaves the file empty; those who watch are told below.
             let _ = self.exit_file.write_all(&text);

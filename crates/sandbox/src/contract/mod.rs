@@ -8,6 +8,7 @@
 mod bench;
 mod cases;
 mod lives;
+mod logs;
 mod measure;
 mod ports;
 mod server;
@@ -91,4 +92,7 @@ both![
     cases::what_cannot_be_run_is_the_artifacts_fault,
     cases::a_leftover_is_found_adopted_and_destroyed,
     lives::it_is_assigned_once,
+    logs::lines_have_a_time_and_a_stream,
+    logs::a_log_is_followed_through_rotations_to_its_end,
+    logs::hostile_output_stays_the_agents_own,
 ];

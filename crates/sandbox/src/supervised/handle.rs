@@ -2,7 +2,9 @@
 
 use super::control::{Dir, PATIENCE};
 use super::erase;
+use super::follow;
 use super::host::{self, Host};
+use super::logs;
 use super::record::Record;
 use crate::{Connection, Error, Exit, LogLine, Sandbox, State, Usage, sys};
 use async_trait::async_trait;
@@ -21,6 +23,8 @@ use tokio::task::JoinHandle;
 
 /// Beyond the grace, how long a stop may take before the guest itself is killed.
 const MARGIN: Duration = Duration::from_secs(5);
+/// The longest note. In JSON it may be six times as long, and must fit into one request.
+const NOTE: usize = 2048;
 
 /// A sandbox of this server. Dropping it does not end the sandbox.
 #[derive(Debug)]
@@ -145,15 +149,24 @@ impl Sandbox for Handle {
             return Err(Error::Gone);
         }
         let path = self.inner.path.clone();
-        blocking(move || log_tail(&path, max)).await
+        let format = self.inner.record.log_format;
+        blocking(move || logs::tail(&path, format, max)).await
     }
 
-    async fn logs(&self, _follow: bool) -> Result<mpsc::Receiver<LogLine>, Error> {
-        Err(Error::Host("cannot follow logs yet".into()))
+    async fn logs(&self, follow: bool) -> Result<mpsc::Receiver<LogLine>, Error> {
+        if self.inner.stopped.initialized() {
+            return Err(Error::Gone);
+        }
+        let follow = follow.then(|| self.state());
+        follow::logs(self.inner.path.clone(), self.inner.record.log_format, follow).await
     }
 
-    async fn note(&self, _text: &str) -> Result<(), Error> {
-        Err(Error::Host("cannot note yet".into()))
+    async fn note(&self, text: &str) -> Result<(), Error> {
+        let text = text[..text.floor_char_boundary(NOTE)].to_owned();
+        match self.inner.ask(&Request::Note { text }).await? {
+            (Reply::Noted, _) => Ok(()),
+            (reply, _) => Err(unexpected(&reply)),
+        }
     }
 
     async fn pause(&self) -> Result<(), Error> {
@@ -294,32 +307,6 @@ impl Inner {
         })
         .await
     }
-}
-
-/// Both parts of the log, cut at the start of a line.
-fn log_tail(dir: &std::path::Path, max: usize) -> Result<String, Error> {
-    let read = |name: &str| match fs::read(dir.join(name)) {
-        Ok(bytes) => Ok(bytes),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(source) => Err(Error::Io {
-            what: format!("reading {}", dir.join(name).display()),
-            source,
-        }),
-    };
-    let mut bytes = read(protocol::OLD_LOG)?;
-    let newer = read(protocol::LOG)?;
-    // Seen in the middle of a rotation, both hold the same.
-    if bytes != newer {
-        bytes.extend(newer);
-    }
-    let mut tail = &bytes[bytes.len().saturating_sub(max)..];
-    if tail.len() < bytes.len()
-        && let Some(line) = tail.iter().position(|byte| *byte == b'\n')
-        && line + 1 < tail.len()
-    {
-        tail = &tail[line + 1..];
-    }
-    Ok(String::from_utf8_lossy(tail).into_owned())
 }
 
 /// Runs something that blocks where that is no harm.

@@ -13,10 +13,12 @@
 
 mod control;
 mod erase;
+mod follow;
 mod handle;
 mod host;
 mod image;
 mod launch;
+mod logs;
 mod record;
 mod slots;
 

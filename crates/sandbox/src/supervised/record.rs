@@ -60,6 +60,10 @@ pub(crate) struct Record {
     pub(crate) first_id: Option<u32>,
     /// When it was started.
     pub(crate) created: String,
+    /// What its log files are: [`guest::lines::FORMAT`], or 0 for the plain text of before. Here and not in the files,
+    /// because an agent could write anything into those of before.
+    #[serde(default)]
+    pub(crate) log_format: u32,
     /// The guest, once there is one. In a file of its own: each of the two is written once, when it does not exist, so
     /// neither needs the slow replacing of files that must never be torn.
     #[serde(skip)]
@@ -96,6 +100,7 @@ impl Record {
             slots: Vec::new(),
             first_id: None,
             created,
+            log_format: guest::lines::FORMAT,
             guest: None,
         }
     }
@@ -337,7 +342,7 @@ mod tests {
         assert_eq!(record.labels["session"], "s1");
         assert_eq!(record.group.join_files(), [Path::new("/g/tasks")]);
         assert_eq!((record.slots, record.first_id), (vec!["port-1".into()], Some(65536)));
-        assert_eq!(record.guest.unwrap().pid, 7);
+        assert_eq!((record.guest.unwrap().pid, record.log_format), (7, 0));
     }
 
     #[test]
