@@ -19,7 +19,7 @@ use runtime::artifacts::Artifacts;
 use runtime::catalog::Catalog;
 use runtime::control::{self, Control};
 use runtime::invoke::Invoker;
-use runtime::journal::Journal;
+use runtime::journal::{self, Journal};
 use runtime::session::{self, Router};
 use sandbox::managed::Runtimes;
 use sandbox::package;
@@ -33,12 +33,15 @@ use storage::seal::MasterKey;
 use storage::sqlite::Store;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use toml::Value;
 use tracing_subscriber::EnvFilter;
 
 /// How long ending the sandboxes may take beyond the grace that agents get.
 const END_GRACE: Duration = Duration::from_secs(5);
+/// How long writing down the last sessions may take.
+const FLUSH: Duration = Duration::from_secs(5);
 
 /// Arguments of `eyot serve`; each overrides the configuration file and the environment.
 #[derive(Debug, Default, clap::Args)]
@@ -247,7 +250,13 @@ impl Running {
         let mut registry = Registry::default();
         let metrics = front_door::Metrics::register(&mut registry);
         let runtime_metrics = Arc::new(runtime::metrics::Metrics::register(&mut registry));
-        let journal = Journal::none();
+        let journal = Journal::open(journal::Parts {
+            records: store.clone(),
+            clock: clock.clone(),
+            metrics: runtime_metrics.clone(),
+            history: config.runtime.session.history,
+        });
+        let journal = journal.await?;
         let sessions = Router::new(session::Parts {
             config: config.runtime.session,
             driver,
@@ -360,7 +369,9 @@ impl Running {
         if left > 0 {
             tracing::warn!("{left} sessions have not ended; the next start takes them over or removes what remains");
         }
-        self.journal.flush().await;
+        if timeout(FLUSH, self.journal.flush()).await.is_err() {
+            tracing::warn!("the last sessions could not be written down; the next start finds what is left of them");
+        }
         self.tenure.end().await;
         match drained {
             Drained::Clean => Ok(()),

@@ -14,6 +14,8 @@ pub mod deployment;
 mod error;
 pub mod invoke;
 pub mod journal;
+#[cfg(test)]
+mod memory;
 pub mod metrics;
 pub mod service;
 pub mod session;

@@ -5,7 +5,6 @@
 mod crash;
 mod endpoints;
 mod lists;
-mod memory;
 mod packages;
 mod races;
 mod runtimes;
@@ -70,7 +69,7 @@ impl Ground {
 
     /// Records in memory, where a test makes thousands of commits.
     pub(super) fn in_memory() -> Self {
-        Self::with(TempDir::new().unwrap(), Arc::new(memory::Memory::default()))
+        Self::with(TempDir::new().unwrap(), Arc::new(crate::memory::Memory::default()))
     }
 
     pub(super) fn with(dir: TempDir, records: Arc<dyn Records>) -> Self {
