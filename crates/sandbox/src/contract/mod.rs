@@ -11,6 +11,7 @@ mod lives;
 mod logs;
 mod measure;
 mod ports;
+mod rest;
 mod server;
 mod user;
 mod walls;
@@ -95,4 +96,8 @@ both![
     logs::lines_have_a_time_and_a_stream,
     logs::a_log_is_followed_through_rotations_to_its_end,
     logs::hostile_output_stays_the_agents_own,
+    rest::a_paused_sandbox_rests,
+    rest::a_call_that_meets_a_pause_does_not_hang,
+    rest::a_paused_sandbox_can_be_ended,
+    rest::a_paused_sandbox_is_adopted,
 ];

@@ -6,6 +6,7 @@ use super::follow;
 use super::host::{self, Host};
 use super::logs;
 use super::record::Record;
+use super::rest::Rest;
 use crate::{Connection, Error, Exit, LogLine, Sandbox, State, Usage, sys};
 use async_trait::async_trait;
 use domain::id::SandboxId;
@@ -16,7 +17,7 @@ use std::io;
 use std::net::TcpStream;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::{OnceCell, mpsc, watch};
 use tokio::task::JoinHandle;
@@ -44,6 +45,9 @@ struct Inner {
     stopped: OnceCell<Exit>,
     /// What it was given by [`Sandbox::assign`].
     assigned: OnceLock<BTreeMap<String, String>>,
+    rest: Rest,
+    /// What was seen last, for when nobody can say.
+    seen: Mutex<Usage>,
     host: Arc<Host>,
 }
 
@@ -53,7 +57,10 @@ impl Handle {
         let path = host.dir(&id);
         let dir = Dir::open(&path)?;
         let assigned = Record::read_assigned(&path)?.map_or_else(OnceLock::new, OnceLock::from);
-        let (state, _) = watch::channel(State::Started);
+        let rest = Rest::of(&record.group);
+        // A paused guest cannot say how far the agent was.
+        let listens = rest.is_paused() && Record::read_listened(&path);
+        let (state, _) = watch::channel(if listens { State::Listening } else { State::Started });
         let inner = Arc::new(Inner {
             id,
             record,
@@ -63,6 +70,8 @@ impl Handle {
             state,
             stopped: OnceCell::new(),
             assigned,
+            rest,
+            seen: Mutex::default(),
             host,
         });
         let watcher = tokio::spawn(Arc::clone(&inner).watch());
@@ -78,8 +87,11 @@ impl Handle {
         Ok(Self { inner, watcher })
     }
 
-    /// Whether the guest answers.
+    /// Whether the guest answers, unless it is paused.
     pub(super) async fn check(&self) -> Result<(), Error> {
+        if self.inner.rest.is_paused() {
+            return Ok(());
+        }
         self.inner.dir.ask(&Request::Usage, PATIENCE).await.map(|_| ())
     }
 }
@@ -163,6 +175,10 @@ impl Sandbox for Handle {
 
     async fn note(&self, text: &str) -> Result<(), Error> {
         let text = text[..text.floor_char_boundary(NOTE)].to_owned();
+        if self.inner.rest.is_paused() && !self.inner.has_ended() {
+            // It lies in the socket until the guest runs on.
+            return self.inner.dir.request(&Request::Note { text }).await.map(drop);
+        }
         match self.inner.ask(&Request::Note { text }).await? {
             (Reply::Noted, _) => Ok(()),
             (reply, _) => Err(unexpected(&reply)),
@@ -170,11 +186,27 @@ impl Sandbox for Handle {
     }
 
     async fn pause(&self) -> Result<(), Error> {
-        Err(Error::Host("cannot pause yet".into()))
+        if self.inner.has_ended() {
+            return Err(Error::Gone);
+        }
+        // While it can still be asked.
+        if !self.inner.rest.is_paused() {
+            self.usage().await?;
+        }
+        let inner = Arc::clone(&self.inner);
+        blocking(move || {
+            let listened = *inner.state.borrow() == State::Listening;
+            inner.rest.pause(&inner.record.group, &inner.path, listened)
+        })
+        .await
     }
 
     async fn resume(&self) -> Result<(), Error> {
-        Ok(())
+        if self.inner.has_ended() {
+            return Err(Error::Gone);
+        }
+        let inner = Arc::clone(&self.inner);
+        blocking(move || inner.rest.resume(&inner.record.group, &inner.path)).await
     }
 
     async fn ports(&self) -> Result<Vec<u16>, Error> {
@@ -195,18 +227,23 @@ impl Sandbox for Handle {
 
     async fn usage(&self) -> Result<Usage, Error> {
         let group = self.inner.record.group.clone();
-        let (cpu, memory) = blocking(move || Ok(group.usage())).await?;
-        if let (Some(cpu), Some(memory)) = (cpu, memory) {
-            return Ok(Usage {
-                cpu,
-                memory,
-                memory_peak: 0,
-            });
-        }
-        match self.inner.ask(&Request::Usage).await? {
-            (Reply::Usage(summed), _) => Ok(Usage::from((cpu, memory, summed))),
-            (reply, _) => Err(unexpected(&reply)),
-        }
+        let ((cpu, memory), peak) = blocking(move || Ok((group.usage(), group.memory_peak()))).await?;
+        let (cpu, memory) = match (cpu, memory) {
+            (Some(cpu), Some(memory)) => (cpu, memory),
+            // It has not changed since.
+            _ if self.inner.rest.is_paused() => return Ok(*self.inner.seen()),
+            _ => match self.inner.ask(&Request::Usage).await? {
+                (Reply::Usage(summed), _) => (cpu.unwrap_or(summed.cpu), memory.unwrap_or(summed.memory)),
+                (reply, _) => return Err(unexpected(&reply)),
+            },
+        };
+        let mut seen = self.inner.seen();
+        *seen = Usage {
+            cpu,
+            memory,
+            memory_peak: peak.unwrap_or(seen.memory_peak).max(memory),
+        };
+        Ok(*seen)
     }
 
     async fn stop(&self, grace: Duration) -> Result<Exit, Error> {
@@ -225,10 +262,23 @@ impl Sandbox for Handle {
 
 impl Inner {
     async fn ask(&self, request: &Request) -> Result<(Reply, Option<OwnedFd>), Error> {
-        if matches!(*self.state.borrow(), State::Exited(_)) {
+        if self.has_ended() {
             return Err(Error::Gone);
         }
-        self.dir.ask(request, PATIENCE).await
+        tokio::select! {
+            biased;
+            () = self.rest.paused() => Err(Error::Host("the sandbox is paused; it answers nothing until it is resumed".into())),
+            answer = self.dir.ask(request, PATIENCE) => answer,
+        }
+    }
+
+    fn has_ended(&self) -> bool {
+        matches!(*self.state.borrow(), State::Exited(_))
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Usage> {
+        // Numbers have no half-done state that a panic could leave.
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Follows the guest's word until the end.
@@ -289,6 +339,8 @@ impl Inner {
             State::Exited(exit) => Some(exit.clone()),
             State::Started | State::Listening => None,
         };
+        let inner = Arc::clone(&self);
+        blocking(move || inner.rest.end(&inner.record.group, &inner.path)).await?;
         let told = match already {
             Some(_) => None,
             // A guest that does not answer is killed below.

@@ -20,6 +20,7 @@ mod image;
 mod launch;
 mod logs;
 mod record;
+mod rest;
 mod slots;
 
 #[cfg(test)]

@@ -20,6 +20,8 @@ const FILE: &str = "spec.json";
 const GUEST: &str = "guest.json";
 /// Labels that were given later, once: whole or not there.
 const ASSIGNED: &str = "assigned.json";
+/// There while the sandbox is paused, and its guest cannot be asked, if it had been seen to listen.
+const LISTENED: &str = "listened";
 /// The layout of the record; fields are only added, with a default. Older versions stay in [`Record::parse`].
 const VERSION: u32 = 1;
 
@@ -184,6 +186,21 @@ impl Record {
             Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Err(Error::Gone),
             other => other,
         }
+    }
+
+    /// Remembers while a sandbox is paused whether it listens. What is lost of this comes back with the guest.
+    pub(crate) fn write_listened(dir: &Path, listened: bool) {
+        let path = dir.join(LISTENED);
+        let _ = if listened {
+            fs::write(path, "")
+        } else {
+            fs::remove_file(path)
+        };
+    }
+
+    /// What was remembered.
+    pub(crate) fn read_listened(dir: &Path) -> bool {
+        dir.join(LISTENED).exists()
     }
 
     /// Writes who the guest is.
