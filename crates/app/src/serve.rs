@@ -20,6 +20,7 @@ use runtime::catalog::Catalog;
 use runtime::control::{self, Control};
 use runtime::invoke::Invoker;
 use runtime::journal::{self, Journal};
+use runtime::observe::{self, Observer};
 use runtime::session::{self, Router};
 use sandbox::managed::Runtimes;
 use sandbox::package;
@@ -303,6 +304,15 @@ impl Running {
             clock: clock.clone(),
         });
         let control = control.await?;
+        let shutdown = CancellationToken::new();
+        let observer = Observer::new(observe::Parts {
+            region: config.region.clone(),
+            account: config.account.clone(),
+            sessions: sessions.clone(),
+            journal: journal.clone(),
+            clock: clock.clone(),
+            closing: shutdown.clone(),
+        });
         let service = RuntimeService::new(
             config.region.clone(),
             config.account.clone(),
@@ -310,6 +320,7 @@ impl Running {
             catalog,
             Invoker::new(sessions.clone()),
             artifacts,
+            observer,
         );
 
         let readiness = Readiness::default();
@@ -323,7 +334,6 @@ impl Running {
         let server = Server::bind(config.listen, config.server, wiring).await?;
         let scheme = if server.is_tls() { "https" } else { "http" };
         let url = format!("{scheme}://{}", reachable(server.local_addr()));
-        let shutdown = CancellationToken::new();
         let serving = tokio::spawn(server.run(shutdown.clone()));
         dir.announce(&ServerFile {
             url: url.clone(),

@@ -17,6 +17,7 @@ pub mod journal;
 #[cfg(test)]
 mod memory;
 pub mod metrics;
+pub mod observe;
 pub mod service;
 pub mod session;
 pub mod switches;

@@ -16,7 +16,7 @@ mod fitness;
 mod headers;
 mod idempotency;
 mod lifecycle;
-mod page;
+pub(crate) mod page;
 mod reconcile;
 pub(crate) mod record;
 mod runtimes;

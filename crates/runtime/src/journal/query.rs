@@ -27,18 +27,15 @@ pub struct Page {
 }
 
 impl Journal {
-    /// The last end of each session of this id: the same id may have lived on several runtimes and endpoints.
+    /// The last end of each session of this id that fits: the same id may have lived on several runtimes and endpoints.
+    /// With `only_one`, the first that is found: the one that ended last.
     pub(crate) async fn find(
         &self,
         session: &SessionId,
-        runtime: Option<&str>,
-        endpoint: Option<&str>,
+        fits: &(dyn Fn(&Report) -> bool + Sync),
+        only_one: bool,
     ) -> Result<Vec<Report>, Error> {
-        let fits = |report: &Report| {
-            report.session_id == *session
-                && runtime.is_none_or(|runtime| report.runtime_id() == runtime)
-                && endpoint.is_none_or(|endpoint| report.endpoint.as_str() == endpoint)
-        };
+        let fits = |report: &Report| report.session_id == *session && fits(report);
         let (mut found, mut seen): (Vec<Report>, HashSet<(String, String)>) = Default::default();
         let mut after = None;
         loop {
@@ -48,10 +45,12 @@ impl Journal {
                     found.push(report);
                 }
             }
-            // With both named there is only one, and the newest comes first.
-            let sure = runtime.is_some() && endpoint.is_some() && !found.is_empty();
             after = page.after;
-            if after.is_none() || sure {
+            if only_one && !found.is_empty() {
+                found.truncate(1);
+                return Ok(found);
+            }
+            if after.is_none() {
                 return Ok(found);
             }
         }
@@ -101,14 +100,19 @@ impl Journal {
         }
     }
 
-    /// What runtimes used from one day to another, both included, in order of days; of one runtime's id, or of all.
-    pub(crate) async fn usage(&self, runtime: Option<&str>, from: Date, to: Date) -> Result<Vec<DayUsage>, Error> {
+    /// What runtimes whose ids fit used from one day to another, both included, in order of days.
+    pub(crate) async fn usage(
+        &self,
+        fits: &(dyn Fn(&str) -> bool + Sync),
+        from: Date,
+        to: Date,
+    ) -> Result<Vec<DayUsage>, Error> {
         let Some(shared) = self.shared() else {
             return Ok(Vec::new());
         };
         let _ = timeout(PATIENCE, self.flush()).await;
         let mut usage = shared.documents.usage(from, to).await?;
-        usage.retain(|day| runtime.is_none_or(|runtime| day.agent_runtime_arn.runtime_id() == runtime));
+        usage.retain(|day| fits(day.agent_runtime_arn.runtime_id()));
         Ok(usage)
     }
 }

@@ -13,6 +13,8 @@ mod tokens_and_tags;
 use super::{Control, Parts, Quotas};
 use crate::artifacts::{self, Artifacts, S3};
 use crate::catalog::Catalog;
+use crate::journal::Journal;
+use crate::observe::{self, Observer};
 use crate::service::RuntimeService;
 use crate::session::testing::{Agent, Rig};
 use async_trait::async_trait;
@@ -35,6 +37,7 @@ use std::time::Duration;
 use storage::{Blob, Blobs, Records, Upload};
 use tempfile::TempDir;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use zip::write::SimpleFileOptions;
 
 pub(super) const BUCKET: &str = "eyot-artifacts";
@@ -154,11 +157,26 @@ impl Ground {
             artifacts: Arc::clone(&artifacts),
             sessions: rig.router.clone(),
             catalog: catalog.clone(),
-            clock,
+            clock: clock.clone(),
         })
         .await?;
-        let invoker = rig.invoker.clone();
-        let service = RuntimeService::new(region, account, control.clone(), catalog.clone(), invoker, artifacts);
+        let observer = Observer::new(observe::Parts {
+            region: region.clone(),
+            account: account.clone(),
+            sessions: rig.router.clone(),
+            journal: Journal::none(),
+            clock,
+            closing: CancellationToken::new(),
+        });
+        let service = RuntimeService::new(
+            region,
+            account,
+            control.clone(),
+            catalog.clone(),
+            rig.invoker.clone(),
+            artifacts,
+            observer,
+        );
         Ok(Bed {
             service,
             control,

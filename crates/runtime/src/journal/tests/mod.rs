@@ -58,7 +58,7 @@ impl Bed {
     /// All usage of all days.
     async fn totals(&self) -> Totals {
         let mut all = Totals::default();
-        for day in self.journal.usage(None, Date::MIN, Date::MAX).await.unwrap() {
+        for day in self.journal.usage(&|_| true, Date::MIN, Date::MAX).await.unwrap() {
             all.add(&day.totals);
         }
         all

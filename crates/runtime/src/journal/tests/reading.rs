@@ -83,15 +83,20 @@ async fn an_id_finds_the_last_end_of_each_session_of_that_name() {
     bed.journal.flush().await;
     bed.journal.ended(ended("x", A, "DEFAULT").after_calls(4));
     let id = SessionId::parse(&format!("{:-<33}", "x")).unwrap();
-    let find = async |runtime, endpoint| -> Vec<u64> {
-        let found = bed.journal.find(&id, runtime, endpoint).await.unwrap();
+    let find = async |runtime: Option<&str>, endpoint: Option<&str>, only_one| -> Vec<u64> {
+        let fits = |report: &Report| {
+            runtime.is_none_or(|runtime| runtime == report.runtime_id())
+                && endpoint.is_none_or(|endpoint| endpoint == report.endpoint.as_str())
+        };
+        let found = bed.journal.find(&id, &fits, only_one).await.unwrap();
         found.iter().map(|report| report.usage.requests).collect()
     };
-    assert_eq!(find(None, None).await, [4, 3, 2]);
-    assert_eq!(find(Some(A), None).await, [4, 2]);
-    assert_eq!(find(None, Some("prod")).await, [2]);
-    assert_eq!(find(Some(A), Some("DEFAULT")).await, [4]);
-    assert_eq!(find(Some(B), Some("prod")).await, [0; 0]);
+    assert_eq!(find(None, None, false).await, [4, 3, 2]);
+    assert_eq!(find(Some(A), None, false).await, [4, 2]);
+    assert_eq!(find(None, Some("prod"), false).await, [2]);
+    assert_eq!(find(Some(A), Some("DEFAULT"), false).await, [4]);
+    assert_eq!(find(Some(B), Some("prod"), false).await, [0; 0]);
+    assert_eq!(find(Some(A), None, true).await, [4]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -108,10 +113,14 @@ async fn usage_is_by_runtime_and_day_and_not_for_ever() {
         report.ended_at = Some(format!("{day}T23:59:59Z").parse().unwrap());
         bed.journal.ended(report);
     }
-    let usage = async |runtime, from: &str, to: &str| -> Vec<(String, u64, u64)> {
+    let usage = async |runtime: Option<&str>, from: &str, to: &str| -> Vec<(String, u64, u64)> {
         let days = bed
             .journal
-            .usage(runtime, from.parse().unwrap(), to.parse().unwrap())
+            .usage(
+                &|id| runtime.is_none_or(|runtime| runtime == id),
+                from.parse().unwrap(),
+                to.parse().unwrap(),
+            )
             .await
             .unwrap();
         let row = |day: &DayUsage| (day.day.to_string(), day.totals.sessions, day.totals.requests);
@@ -175,5 +184,5 @@ async fn one_that_keeps_nothing_answers_nothing() {
     none.flush().await;
     assert!(none.left().await.unwrap().is_empty());
     assert!(none.list(&|_| true, None, 10).await.unwrap().reports.is_empty());
-    assert!(none.usage(None, Date::MIN, Date::MAX).await.unwrap().is_empty());
+    assert!(none.usage(&|_| true, Date::MIN, Date::MAX).await.unwrap().is_empty());
 }
