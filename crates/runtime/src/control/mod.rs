@@ -2,7 +2,7 @@
 //!
 //! Read in this order: `record` (what is kept), `lifecycle` (how it moves, pure), `runtimes`, `versions`, `endpoints`
 //! and `tags` (the operations), `settings` and `headers` (what a request may ask for), `reconcile` (the work behind
-//! CREATING, UPDATING and DELETING) with `work` and `fitness`; then the helpers `store`, `idempotency`, `page`, `view`.
+//! CREATING, UPDATING and DELETING) with `work`, `fitness`, `warming` and `publish`; then the helpers `store`, `idempotency`, `page`, `view`.
 //!
 //! An operation reads, decides, commits with the revisions that it read, and answers; the reconciler does the rest and
 //! keeps the [`Catalog`] in step. A call that changes something runs to its end even if its client goes away.
@@ -17,6 +17,7 @@ mod headers;
 mod idempotency;
 mod lifecycle;
 pub(crate) mod page;
+mod publish;
 mod reconcile;
 pub(crate) mod record;
 mod runtimes;
@@ -27,6 +28,7 @@ mod tags;
 mod tests;
 mod versions;
 mod view;
+mod warming;
 mod work;
 
 pub use config::Quotas;
@@ -112,6 +114,7 @@ pub(crate) struct Inner {
     clock: Clock,
     queue: Arc<work::Queue>,
     fitness: Arc<fitness::Table>,
+    warming: Arc<warming::Warming>,
     tracker: TaskTracker,
     cancel: CancellationToken,
 }
@@ -120,6 +123,12 @@ impl Control {
     /// Reads all records, fills the catalog with everything that can serve, and starts the background work, which
     /// goes on with whatever the last process left half done.
     pub async fn recover(parts: Parts) -> Result<Self, Error> {
+        let sessions = parts.sessions.clone();
+        Self::recover_with(parts, Box::new(move |target| sessions.warming(target))).await
+    }
+
+    /// The same with another judge of what is warm.
+    async fn recover_with(parts: Parts, warm: warming::Source) -> Result<Self, Error> {
         let Parts {
             region,
             account,
@@ -149,6 +158,7 @@ impl Control {
                     .max(SETTLE_AT_ONCE),
             })),
             fitness: Arc::default(),
+            warming: Arc::new(warming::Warming::new(warm)),
             tracker: TaskTracker::new(),
             cancel: cancel.clone(),
         });

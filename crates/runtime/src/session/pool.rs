@@ -560,7 +560,11 @@ mod tests {
         }
         assert_eq!(demand.now(begin + 30 * SECOND, IDLE), 3);
         assert_eq!(demand.cools_at(IDLE), Some(begin + 302 * SECOND));
-        assert_eq!(demand.now(begin + 310 * SECOND, IDLE), 1, "half as many, while sessions come");
+        assert_eq!(
+            demand.now(begin + 310 * SECOND, IDLE),
+            1,
+            "half as many, while sessions come"
+        );
         assert_eq!(demand.now(begin + 700 * SECOND, IDLE), 0, "none have come for long");
         assert_eq!(demand.cools_at(IDLE), None);
         for _ in 0..5000 {
@@ -594,7 +598,11 @@ mod tests {
         let mut lanes = lanes(&config, &["a", "b"]);
         let plan = lanes.plan(Instant::now(), &config, &room);
         assert_eq!(plan.start.len(), 2, "a third would not fit");
-        assert_eq!(lanes.plan(Instant::now(), &config, &room).start.len(), 0, "they are being started");
+        assert_eq!(
+            lanes.plan(Instant::now(), &config, &room).start.len(),
+            0,
+            "they are being started"
+        );
         config.warm.memory = 10 << 30;
         assert_eq!(lanes.plan(Instant::now(), &config, &room).start.len(), 1);
     }

@@ -8,6 +8,7 @@ mod lists;
 mod packages;
 mod races;
 mod runtimes;
+mod serving;
 mod tokens_and_tags;
 
 use super::{Control, Parts, Quotas};
@@ -52,6 +53,8 @@ pub(super) struct Ground {
     pub(super) ahead: Arc<AtomicI64>,
     pub(super) quotas: Quotas,
     pub(super) s3: BTreeMap<String, S3>,
+    /// Who judges what is warm, if not the router.
+    pub(super) warm: Option<Arc<serving::Script>>,
 }
 
 /// One server process.
@@ -89,6 +92,7 @@ impl Ground {
             ahead: Arc::default(),
             quotas,
             s3: BTreeMap::new(),
+            warm: None,
         }
     }
 
@@ -110,6 +114,7 @@ impl Ground {
             ahead,
             quotas: quotas.clone(),
             s3: s3.clone(),
+            warm: None,
         }
     }
 
@@ -149,7 +154,7 @@ impl Ground {
         let catalog = Catalog::default();
         let region = Region::parse("us-west-2").unwrap();
         let account = AccountId::parse(ACCOUNT).unwrap();
-        let control = Control::recover(Parts {
+        let parts = Parts {
             region: region.clone(),
             account: account.clone(),
             quotas: self.quotas.clone(),
@@ -158,8 +163,11 @@ impl Ground {
             sessions: rig.router.clone(),
             catalog: catalog.clone(),
             clock: clock.clone(),
-        })
-        .await?;
+        };
+        let control = match self.warm.clone() {
+            Some(script) => Control::recover_with(parts, Box::new(move |target| script.look(target))).await?,
+            None => Control::recover(parts).await?,
+        };
         let observer = Observer::new(observe::Parts {
             region: region.clone(),
             account: account.clone(),
