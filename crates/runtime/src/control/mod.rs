@@ -39,10 +39,11 @@ use crate::session::Router;
 use api::operations as op;
 use domain::arn::ResourceArn;
 use domain::id::{AccountId, Region, RuntimeId};
-use domain::{Clock, Error, RuntimeArn};
+use domain::{Clock, Error, Kind, RuntimeArn};
 use futures_util::StreamExt;
 use record::Runtime;
 use serde_json::{Map, Value};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use storage::Records;
@@ -170,6 +171,7 @@ impl Control {
                 async move { inner.settle_at_start(&runtime.value).await }
             })
             .await;
+        inner.end_strays();
         inner.queue.add(work::Job::Collect);
         tracing::info!(runtimes = count, "the control plane is ready");
         inner.tracker.spawn(Arc::clone(&inner).dispatch());
@@ -242,6 +244,18 @@ impl Inner {
         if let Err(error) = self.settle(&runtime.id).await {
             tracing::error!(runtime = %runtime.id, %error, "a runtime cannot be settled yet");
             self.queue.add(work::Job::Settle(runtime.id.clone()));
+        }
+    }
+
+    /// Ends sessions that were taken over and whose endpoint was deleted in the last process' last moments.
+    fn end_strays(&self) {
+        let endpoints: BTreeSet<_> = self.sessions.endpoints();
+        for (runtime, endpoint) in endpoints {
+            let gone =
+                matches!(self.catalog.resolve(&runtime, Some(&endpoint)), Err(error) if error.kind == Kind::NotFound);
+            if gone {
+                self.end_sessions_of(&runtime, &endpoint);
+            }
         }
     }
 

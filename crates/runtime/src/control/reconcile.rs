@@ -24,7 +24,7 @@ use crate::deployment::Deployment;
 use crate::session::Reason;
 use crate::switches::Switches;
 use domain::Error;
-use domain::id::{RuntimeId, Version};
+use domain::id::{EndpointName, RuntimeId, Version};
 use futures_util::FutureExt;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::panic::AssertUnwindSafe;
@@ -140,7 +140,7 @@ impl Inner {
             }
             for endpoint in &leaving {
                 change.delete(endpoint);
-                self.end_sessions_of(&endpoint.value);
+                self.end_sessions_of(id, &endpoint.value.name);
             }
             if self.store.commit(change).await? == Outcome::Done {
                 if runtime.value.state != new_runtime.state {
@@ -228,8 +228,8 @@ impl Inner {
     }
 
     /// Ends the sessions of an endpoint that is gone from the catalog. Nobody waits for it: an agent may take its grace.
-    fn end_sessions_of(&self, endpoint: &Endpoint) {
-        let (sessions, runtime, name) = (self.sessions.clone(), endpoint.runtime.clone(), endpoint.name.clone());
+    pub(super) fn end_sessions_of(&self, runtime: &RuntimeId, endpoint: &EndpointName) {
+        let (sessions, runtime, name) = (self.sessions.clone(), runtime.clone(), endpoint.clone());
         self.spawn(async move {
             let ended = sessions.end_endpoint(&runtime, &name, Reason::RuntimeDeleted);
             if timeout(END_SESSIONS, ended).await.is_err() {

@@ -206,11 +206,13 @@ impl Pool {
         all.map(|lane| lane.target.deployment.package.clone()).collect()
     }
 
-    fn plan(&self, now: Instant, config: &Config, room: &Room) -> (Plan, usize) {
-        let mut lanes = self.lock();
-        let plan = lanes.plan(now, config, room);
-        let count = lanes.lanes.values().flatten().map(|lane| lane.ready.len()).sum();
-        (plan, count)
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.lock().lanes.values().flatten().map(|lane| lane.ready.len()).sum()
+    }
+
+    fn plan(&self, now: Instant, config: &Config, room: &Room) -> Plan {
+        self.lock().plan(now, config, room)
     }
 
     fn started(&self, target: &Target, warm: Result<Warm, domain::Error>) -> Option<Warm> {
@@ -384,8 +386,8 @@ pub(super) async fn keep(shared: Weak<Shared>) {
     loop {
         let again_at = {
             let Some(shared) = shared.upgrade() else { return };
-            let (plan, count) = shared.pool.plan(Instant::now(), &shared.config, &shared.room);
-            shared.metrics.warm(count);
+            let plan = shared.pool.plan(Instant::now(), &shared.config, &shared.room);
+            shared.metrics.warm(shared.pool.count());
             for warm in plan.end {
                 end(&shared, warm);
             }
@@ -464,6 +466,7 @@ async fn fill(shared: Arc<Shared>, target: Target) {
     if let Some(unwanted) = shared.pool.started(&target, started) {
         return end(&shared, unwanted);
     }
+    shared.metrics.warm(shared.pool.count());
     let Some(sandbox) = watched else { return };
     let mut state = sandbox.state();
     let weak = Arc::downgrade(&shared);
