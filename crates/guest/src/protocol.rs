@@ -60,6 +60,12 @@ pub struct Launch {
     pub port: u16,
     /// Bytes of log kept.
     pub log_limit: u64,
+    /// The epoch of the server that starts it; see [`Hello::epoch`].
+    #[serde(default)]
+    pub epoch: u64,
+    /// The sandbox ends by itself, as by a stop, when no server has watched it for so long.
+    #[serde(default)]
+    pub orphan_after: Option<Duration>,
     /// Files to write `0` into, to join the sandbox's cgroups.
     pub join: Vec<PathBuf>,
     /// The most processes and threads of the agent's user, where the user namespace counts them.
@@ -163,6 +169,10 @@ pub enum FailureKind {
 pub struct Hello {
     /// [`VERSION`].
     pub version: u32,
+    /// The server's lease on the sandbox; of the guest's hello it is the highest that it has seen. Lower ones are fenced: a
+    /// server that has been succeeded, and may not know it, can do nothing any more. Servers of before have none, 0.
+    #[serde(default)]
+    pub epoch: u64,
 }
 
 /// What a control connection asks for.
@@ -210,6 +220,8 @@ pub enum Reply {
     Usage(Usage),
     /// To `Note`.
     Noted,
+    /// To anything: a server of this higher epoch has taken the sandbox over.
+    Fenced(u64),
     /// The request makes no sense to this guest.
     Invalid(String),
 }

@@ -43,6 +43,7 @@ pub(super) async fn a_paused_sandbox_rests(bench: &Bench) {
     }
     let sandbox = bench.listening(bench.agent()).await;
     run(&*sandbox, COUNT).await.unwrap();
+    wait_for_log(&*sandbox, "counting").await;
     let mut open = BufReader::new(sandbox.dial(PORT).await.unwrap());
     let at = Instant::now();
     sandbox.pause().await.unwrap();
@@ -149,6 +150,7 @@ pub(super) async fn a_paused_sandbox_is_adopted(bench: &Bench) {
         .assign([("assigned".to_owned(), "a".to_owned())].into())
         .await
         .unwrap();
+    wait_for_log(&*sandbox, "said").await;
     sandbox.pause().await.unwrap();
     let (id, labels) = (sandbox.id().clone(), sandbox.labels());
     drop(sandbox);

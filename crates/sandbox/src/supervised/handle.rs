@@ -2,6 +2,7 @@
 
 use super::control::{Dir, PATIENCE};
 use super::erase;
+use super::fence;
 use super::follow;
 use super::host::{self, Host};
 use super::logs;
@@ -55,7 +56,7 @@ impl Handle {
     /// A handle for a guest that runs. `known` is what has been seen of it.
     pub(super) fn new(host: Arc<Host>, id: SandboxId, record: Record, pidfd: OwnedFd) -> Result<Self, Error> {
         let path = host.dir(&id);
-        let dir = Dir::open(&path)?;
+        let dir = Dir::open(&path, host.epoch())?;
         let assigned = Record::read_assigned(&path)?.map_or_else(OnceLock::new, OnceLock::from);
         let rest = Rest::of(&record.group);
         // A paused guest cannot say how far the agent was.
@@ -124,6 +125,7 @@ impl Sandbox for Handle {
         // In the background, so that it is done whole also if the caller goes away.
         let inner = Arc::clone(&self.inner);
         blocking(move || {
+            let _held = inner.hold()?;
             Record::assign(&inner.path, &labels)?;
             // Not set before: the file can be written once only.
             let _ = inner.assigned.set(labels);
@@ -195,6 +197,7 @@ impl Sandbox for Handle {
         }
         let inner = Arc::clone(&self.inner);
         blocking(move || {
+            let _held = inner.hold()?;
             let listened = *inner.state.borrow() == State::Listening;
             inner.rest.pause(&inner.record.group, &inner.path, listened)
         })
@@ -206,7 +209,11 @@ impl Sandbox for Handle {
             return Err(Error::Gone);
         }
         let inner = Arc::clone(&self.inner);
-        blocking(move || inner.rest.resume(&inner.record.group, &inner.path)).await
+        blocking(move || {
+            let _held = inner.hold()?;
+            inner.rest.resume(&inner.record.group, &inner.path)
+        })
+        .await
     }
 
     async fn ports(&self) -> Result<Vec<u16>, Error> {
@@ -270,6 +277,11 @@ impl Inner {
             () = self.rest.paused() => Err(Error::Host("the sandbox is paused; it answers nothing until it is resumed".into())),
             answer = self.dir.ask(request, PATIENCE) => answer,
         }
+    }
+
+    /// Keeps it this server's while something is done without the guest.
+    fn hold(&self) -> Result<Option<fence::Held>, Error> {
+        fence::hold(&self.path, self.host.epoch())
     }
 
     fn has_ended(&self) -> bool {
@@ -340,12 +352,17 @@ impl Inner {
             State::Started | State::Listening => None,
         };
         let inner = Arc::clone(&self);
-        blocking(move || inner.rest.end(&inner.record.group, &inner.path)).await?;
+        blocking(move || {
+            let _held = inner.hold()?;
+            inner.rest.end(&inner.record.group, &inner.path)
+        })
+        .await?;
         let told = match already {
             Some(_) => None,
             // A guest that does not answer is killed below.
             None => match self.dir.ask(&Request::Stop { grace }, grace + MARGIN).await {
                 Ok((Reply::Stopped(exit), _)) => Some(exit),
+                Err(fenced @ Error::Fenced(_)) => return Err(fenced),
                 Ok(_) | Err(_) => None,
             },
         };

@@ -13,6 +13,7 @@
 
 mod control;
 mod erase;
+mod fence;
 mod follow;
 mod handle;
 mod host;

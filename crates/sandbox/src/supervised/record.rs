@@ -15,7 +15,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The record's file, written before anything that it names is made.
-const FILE: &str = "spec.json";
+pub(super) const FILE: &str = "spec.json";
 /// Who the guest is, written before the guest is told to run the agent.
 const GUEST: &str = "guest.json";
 /// Labels that were given later, once: whole or not there.
@@ -62,6 +62,9 @@ pub(crate) struct Record {
     pub(crate) first_id: Option<u32>,
     /// When it was started.
     pub(crate) created: String,
+    /// The epoch of the server that started it.
+    #[serde(default)]
+    pub(crate) epoch: u64,
     /// What its log files are: [`guest::lines::FORMAT`], or 0 for the plain text of before. Here and not in the files,
     /// because an agent could write anything into those of before.
     #[serde(default)]
@@ -102,6 +105,7 @@ impl Record {
             slots: Vec::new(),
             first_id: None,
             created,
+            epoch: 0,
             log_format: guest::lines::FORMAT,
             guest: None,
         }
