@@ -209,7 +209,8 @@ impl Group {
 
 impl Place {
     fn settings(&self, limits: &Limits) -> Vec<Setting> {
-        let page = 4096;
+        // The kernel rounds down to whole pages; this is the largest page that kernels are built with.
+        let page = 64 << 10;
         let memory = (limits.memory / page * page).max(page).to_string();
         // The guest is one process that the agent's limit does not count.
         let pids = u64::from(limits.pids).saturating_add(1).to_string();
@@ -291,7 +292,7 @@ mod tests {
             Version::V2,
             &all,
             &[
-                ("/g/memory.max", "9998336"),
+                ("/g/memory.max", "9961472"),
                 ("/g/memory.swap.max", "0"),
                 ("/g/pids.max", "65"),
                 ("/g/cpu.max", "150000 100000"),
@@ -301,8 +302,8 @@ mod tests {
             Version::V1,
             &all,
             &[
-                ("/g/memory.limit_in_bytes", "9998336"),
-                ("/g/memory.memsw.limit_in_bytes", "9998336"),
+                ("/g/memory.limit_in_bytes", "9961472"),
+                ("/g/memory.memsw.limit_in_bytes", "9961472"),
                 ("/g/pids.max", "65"),
                 ("/g/cpu.cfs_period_us", "100000"),
                 ("/g/cpu.cfs_quota_us", "150000"),
