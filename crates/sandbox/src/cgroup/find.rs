@@ -10,6 +10,9 @@ use std::path::{Path, PathBuf};
 /// Where the server goes on v2 when it shares its group with its sandboxes.
 const LEAF: &str = "eyot-server";
 
+/// How often a start makes the group above its own anew, when others that end take it away.
+const TRIES: u32 = 100;
+
 /// The hierarchies in use.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Tree {
@@ -129,13 +132,13 @@ impl Tree {
 
     /// Makes a planned group and writes its limits.
     pub(crate) fn create(&self, group: &Group, limits: &Limits) -> Result<(), Error> {
-        for hierarchy in &self.hierarchies {
-            hierarchy.prepare().map_err(|source| Error::Io {
-                what: format!("making the control group {}", hierarchy.base.display()),
+        for (hierarchy, dir) in self.hierarchies.iter().zip(group.dirs()) {
+            hierarchy.make(dir).map_err(|source| Error::Io {
+                what: format!("making the control group {}", dir.display()),
                 source,
             })?;
         }
-        group.create(limits)
+        group.limit(limits)
     }
 }
 
@@ -173,9 +176,8 @@ fn usable(version: Version, base: PathBuf, controllers: Vec<Controller>) -> Resu
         controllers,
         base,
     };
-    hierarchy
-        .prepare()
-        .map_err(|error| format!("making {}: {error}", hierarchy.base.display()))?;
+    persist(|| hierarchy.prepare())
+        .map_err(|error| format!("making {} with its controllers: {error}", hierarchy.base.display()))?;
     let writable = hierarchy.base.join("cgroup.procs");
     let check = nix::unistd::access(&writable, nix::unistd::AccessFlags::W_OK);
     // Left empty, it goes away with the last sandbox; a probe leaves nothing behind.
@@ -190,10 +192,7 @@ impl Hierarchy {
     fn prepare(&self) -> io::Result<()> {
         let enable = |dir: &Path| match self.version {
             Version::V1 => Ok(()),
-            Version::V2 => enable(dir, &self.controllers).map_err(|error| {
-                let text = format!("enabling controllers in {}: {error}", dir.display());
-                io::Error::new(error.kind(), text)
-            }),
+            Version::V2 => enable(dir, &self.controllers),
         };
         self.base.parent().map_or(Ok(()), enable)?;
         match fs::create_dir(&self.base) {
@@ -203,6 +202,27 @@ impl Hierarchy {
         }
         enable(&self.base)
     }
+
+    /// Makes a sandbox's directory. The last sandbox to go takes the base along, at any moment until this directory is in
+    /// it; and then the base may be another start's, which has not come to its controllers yet.
+    fn make(&self, dir: &Path) -> io::Result<()> {
+        persist(|| {
+            self.prepare()?;
+            fs::create_dir(dir)
+        })?;
+        self.prepare()
+    }
+}
+
+/// Tries again when what was to be changed went away, before it was opened or after.
+fn persist(mut attempt: impl FnMut() -> io::Result<()>) -> io::Result<()> {
+    for _ in 0..TRIES {
+        match attempt() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ENODEV) => {}
+            other => return other,
+        }
+    }
+    attempt()
 }
 
 fn enable(dir: &Path, wanted: &[Controller]) -> io::Result<()> {
@@ -363,6 +383,37 @@ mod tests {
             &["a.service"],
             &["a.service/main", "a.service"],
         );
+    }
+
+    /// The last group takes the one above it along, while another start may count on it.
+    #[test]
+    fn a_group_is_made_while_the_last_other_goes() {
+        let key = format!("test-{}", std::process::id());
+        let tree = Tree::find(&key);
+        if tree.hierarchies.is_empty() {
+            println!("skipped: {:?}", tree.warnings());
+            return;
+        }
+        let limits = Limits {
+            memory: 64 << 20,
+            pids: 8,
+            cpu_millis: 1000,
+            scratch: 0,
+            log: 0,
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    for _ in 0..200 {
+                        let group = tree.plan(&SandboxId::generate());
+                        let made = tree.create(&group, &limits);
+                        group.remove().unwrap();
+                        made.unwrap();
+                    }
+                });
+            }
+        });
+        assert!(tree.hierarchies.iter().all(|hierarchy| !hierarchy.base.exists()));
     }
 
     #[test]

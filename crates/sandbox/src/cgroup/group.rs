@@ -52,13 +52,17 @@ impl Group {
         }
     }
 
-    pub(super) fn create(&self, limits: &Limits) -> Result<(), Error> {
+    pub(super) fn dirs(&self) -> impl Iterator<Item = &Path> {
+        self.places.iter().map(|place| place.dir.as_path())
+    }
+
+    /// Writes the limits into the directories, which must have been made.
+    pub(super) fn limit(&self, limits: &Limits) -> Result<(), Error> {
         for place in &self.places {
             let failed = |path: &Path, source| Error::Io {
                 what: format!("setting up {}", path.display()),
                 source,
             };
-            fs::create_dir(&place.dir).map_err(|source| failed(&place.dir, source))?;
             for setting in place.settings(limits) {
                 match fs::write(&setting.path, &setting.value) {
                     Err(error) if setting.optional && error.kind() == io::ErrorKind::NotFound => {}
