@@ -12,6 +12,7 @@ mod call;
 mod config;
 mod context;
 mod error;
+mod headers;
 mod metrics;
 mod route;
 pub mod server;
