@@ -13,6 +13,7 @@ mod config;
 mod context;
 mod error;
 mod headers;
+pub mod join;
 mod metrics;
 mod route;
 pub mod server;
