@@ -407,9 +407,10 @@ impl Owner {
                 return Some(Input::Gone);
             }
             Effect::Forget => {
+                // In this order: whoever looks finds it among the living or among the ended, at any moment.
+                self.shared.journal.ended(self.session.report(&self.shared.node));
                 self.shared.forget(&self.session);
                 self.session.publish(self.machine.phase());
-                self.shared.journal.ended(self.session.report(&self.shared.node));
             }
         }
         None
