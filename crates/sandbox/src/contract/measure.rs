@@ -37,14 +37,6 @@ async fn measure() {
             drop(sandbox.dial(PORT).await.unwrap());
             dials.push(at.elapsed());
         }
-        for _ in 0..if can_pause { 100 } else { 0 } {
-            let at = Instant::now();
-            sandbox.pause().await.unwrap();
-            pauses.push(at.elapsed());
-            let at = Instant::now();
-            sandbox.resume().await.unwrap();
-            resumes.push(at.elapsed());
-        }
         let pid = guest_pid(&bench, sandbox.id());
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
         for line in status
@@ -60,6 +52,14 @@ async fn measure() {
             "{which:?}: idle for 2 s, the guest's CPU time unchanged: {}",
             before == cpu()
         );
+        for _ in 0..if can_pause { 100 } else { 0 } {
+            let at = Instant::now();
+            sandbox.pause().await.unwrap();
+            pauses.push(at.elapsed());
+            let at = Instant::now();
+            sandbox.resume().await.unwrap();
+            resumes.push(at.elapsed());
+        }
         sandbox.stop(Duration::ZERO).await.unwrap();
         for (name, mut times) in [
             ("start", starts),
