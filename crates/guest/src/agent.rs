@@ -43,6 +43,8 @@ pub(crate) enum Privileges<'a> {
         host: &'a walls::Host,
         /// Whether the user namespace has a range of ids, so that the agent gets one of its own.
         own_ids: bool,
+        /// Where a directory that outlives the sandbox must be.
+        storage: Option<&'a str>,
     },
 }
 
@@ -132,9 +134,9 @@ fn become_agent(plan: &Plan<'_>, channel: &mut UnixStream, out: &OwnedFd, err: &
     sys::default_signals().on_host("the agent's signals")?;
     let (walls, warnings) = match plan.privileges {
         Privileges::Keep => (Vec::new(), Vec::new()),
-        Privileges::Shed { host, own_ids } => {
+        Privileges::Shed { host, own_ids, storage } => {
             shed(own_ids)?;
-            walls::read_back(host, own_ids)?
+            walls::read_back(host, own_ids, storage)?
         }
     };
     frame::write(channel, &Word::Ready { walls, warnings }).on_host("answering the guest")?;

@@ -100,6 +100,18 @@ pub struct Container {
     pub scratch: u64,
     /// Which ids the user namespace has.
     pub ids: Ids,
+    /// A directory that outlives the sandbox; only with a range of ids.
+    #[serde(default)]
+    pub storage: Option<Storage>,
+}
+
+/// A directory that outlives the sandbox.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Storage {
+    /// The file with its file system.
+    pub image: PathBuf,
+    /// Where it is shown, one level below `/mnt`.
+    pub mount_path: String,
 }
 
 /// Which ids a container's user namespace has.

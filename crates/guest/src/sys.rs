@@ -235,6 +235,67 @@ pub(crate) fn ignore_signal(number: nix::sys::signal::Signal) -> io::Result<()> 
     Ok(())
 }
 
+/// `struct loop_info64`.
+#[repr(C)]
+struct LoopInfo {
+    device: u64,
+    inode: u64,
+    rdevice: u64,
+    offset: u64,
+    size_limit: u64,
+    number: u32,
+    encrypt_type: u32,
+    encrypt_key_size: u32,
+    flags: u32,
+    names: [u8; 160],
+    init: [u64; 2],
+}
+
+/// `struct loop_config`.
+#[repr(C)]
+struct LoopConfig {
+    fd: u32,
+    block_size: u32,
+    info: LoopInfo,
+    reserved: [u64; 8],
+}
+
+/// The number of a loop device that nobody uses now.
+pub(crate) fn free_loop(control: BorrowedFd<'_>) -> io::Result<i32> {
+    const LOOP_CTL_GET_FREE: libc::c_ulong = 0x4C82;
+    // JUSTIFICATION: `nix` has no calls for loop devices. SAFETY: this request takes no argument.
+    Ok(Errno::result(unsafe {
+        libc::ioctl(control.as_raw_fd(), LOOP_CTL_GET_FREE as _)
+    })?)
+}
+
+/// Attaches a file to a loop device that detaches itself with its last user.
+pub(crate) fn configure_loop(device: BorrowedFd<'_>, file: BorrowedFd<'_>) -> io::Result<()> {
+    const LOOP_CONFIGURE: libc::c_ulong = 0x4C0A;
+    const LO_FLAGS_AUTOCLEAR: u32 = 4;
+    let config = LoopConfig {
+        fd: u32::try_from(file.as_raw_fd()).map_err(io::Error::other)?,
+        block_size: 0,
+        info: LoopInfo {
+            device: 0,
+            inode: 0,
+            rdevice: 0,
+            offset: 0,
+            size_limit: 0,
+            number: 0,
+            encrypt_type: 0,
+            encrypt_key_size: 0,
+            flags: LO_FLAGS_AUTOCLEAR,
+            names: [0; 160],
+            init: [0; 2],
+        },
+        reserved: [0; 8],
+    };
+    // JUSTIFICATION: as above. SAFETY: `config` has the layout of `struct loop_config` and lives through the call.
+    Errno::result(unsafe { libc::ioctl(device.as_raw_fd(), LOOP_CONFIGURE as _, &raw const config) })?;
+    Ok(())
+}
+
 /// A path as the system takes it.
 pub(crate) fn c_path(path: &Path) -> io::Result<std::ffi::CString> {
     use std::os::unix::ffi::OsStrExt;

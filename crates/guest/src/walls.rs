@@ -37,7 +37,11 @@ impl Host {
 }
 
 /// Checks every wall around this process; the names of those that stand, and what is weaker than it should be.
-pub(crate) fn read_back(host: &Host, own_ids: bool) -> Result<(Vec<String>, Vec<String>), Failure> {
+pub(crate) fn read_back(
+    host: &Host,
+    own_ids: bool,
+    storage: Option<&str>,
+) -> Result<(Vec<String>, Vec<String>), Failure> {
     let mut walls = Vec::new();
     let mut warnings = Vec::new();
     let here = namespaces().on_wall("namespaces")?;
@@ -61,6 +65,10 @@ pub(crate) fn read_back(host: &Host, own_ids: bool) -> Result<(Vec<String>, Vec<
     let mounts = fs::read_to_string("/proc/self/mountinfo").on_wall("/proc")?;
     check_mounts(&mounts)?;
     walls.push("read-only root".to_owned());
+    if let Some(place) = storage {
+        check_storage(&mounts, place)?;
+        walls.push("session storage".to_owned());
+    }
     check_descriptors()?;
     Ok((walls, warnings))
 }
@@ -173,6 +181,23 @@ fn check_mounts(mountinfo: &str) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The storage is a file system of its own, of which a part is shown, writable.
+fn check_storage(mountinfo: &str, place: &str) -> Result<(), Failure> {
+    let found = mountinfo.lines().find_map(|line| {
+        let (left, right) = line.split_once(" - ")?;
+        let mut fields = left.split(' ').skip(3);
+        let (root, point, options) = (fields.next()?, fields.next()?, fields.next()?);
+        (point == place).then(|| (root, options, right.split(' ').next().unwrap_or_default()))
+    });
+    match found {
+        Some(("/data", options, "ext4")) if options.split(',').any(|option| option == "rw") => Ok(()),
+        other => Err(failure::wall(
+            "session storage",
+            format!("{place} is mounted as {other:?}"),
+        )),
+    }
+}
+
 /// Nothing of the host's is open: the three standard files, the guest's channel that closes on exec, this listing.
 fn check_descriptors() -> Result<(), Failure> {
     let mut open = Vec::new();
@@ -227,6 +252,21 @@ mod tests {
         let mut warnings = Vec::new();
         check_status(&STATUS.replace("Groups:\t ", "Groups:\t27 1000 "), false, &mut warnings).unwrap();
         assert_eq!(warnings.len(), 1);
+    }
+
+    #[test]
+    fn storage_must_be_a_file_system_of_its_own() {
+        let good = "9 1 7:0 /data /mnt/data rw,nosuid,nodev,relatime - ext4 /dev/loop0 rw\n";
+        for (text, is_good) in [
+            (good.to_owned(), true),
+            (good.replace("rw,nosuid", "ro,nosuid"), false),
+            (good.replace("ext4", "tmpfs"), false),
+            (good.replace("/data /mnt", "/ /mnt"), false),
+            (good.replace("/mnt/data", "/mnt/other"), false),
+            (String::new(), false),
+        ] {
+            assert_eq!(check_storage(&text, "/mnt/data").is_ok(), is_good, "{text}");
+        }
     }
 
     #[test]

@@ -89,16 +89,18 @@ pub trait Sandbox: Send + Sync + fmt::Debug {
     /// The last lines that the agent wrote, oldest first, at most `max` bytes of text; without times and streams.
     async fn log_tail(&self, max: usize) -> Result<String, Error>;
 
-    /// The log: what is kept of it, oldest first, then, if `follow`, every line as it is written until the sandbox ends.
-    /// Reading never wakes a paused sandbox. Dropping the receiver ends the reading; a slow reader holds up nobody and
-    /// may miss lines, which a line of [`Stream::Eyot`] then says.
+    /// The log: what is kept of it, oldest first, then, if `follow`, every line as it is written until the sandbox ends or
+    /// nobody in this process holds it any more. Reading never wakes a paused sandbox. Dropping the receiver ends the
+    /// reading; a slow reader holds up nobody and may miss lines, which a line of [`Stream::Eyot`] then says.
     async fn logs(&self, follow: bool) -> Result<mpsc::Receiver<LogLine>, Error>;
 
-    /// Adds a line of ours to the log, as [`Stream::Eyot`].
+    /// Adds lines of ours to the log, as [`Stream::Eyot`]; cut after about 2 KiB. Those for a paused sandbox appear when it is
+    /// resumed, with the time of then.
     async fn note(&self, text: &str) -> Result<(), Error>;
 
     /// Stops all its processes from running, without their noticing, and lets the kernel take back memory where it can.
-    /// Nothing can be dialled until [`Sandbox::resume`]. [`Error::Host`] without [`Abilities::pause`]. Idempotent.
+    /// Until [`Sandbox::resume`] whatever needs its answer ([`Sandbox::dial`], [`Sandbox::ports`]) is [`Error::Host`] at once, and
+    /// it does not end as an orphan. [`Error::Host`] without [`Abilities::pause`]. Idempotent.
     async fn pause(&self) -> Result<(), Error>;
 
     /// Lets a paused sandbox run on. Idempotent; also for one that an earlier server process paused.

@@ -69,7 +69,11 @@ pub(crate) fn run(launch: &Launch, container: &Container, mut channel: UnixStrea
             let plan = Plan {
                 launch,
                 workdir: Path::new(TASK),
-                privileges: Privileges::Shed { host: &host, own_ids },
+                privileges: Privileges::Shed {
+                    host: &host,
+                    own_ids,
+                    storage: container.storage.as_ref().map(|storage| storage.mount_path.as_str()),
+                },
             };
             run_agent(launch, channel, files, &plan, || shed(own_ids))
         }

@@ -8,6 +8,7 @@ pub(crate) mod container;
 mod mounts;
 pub(crate) mod process;
 mod rootfs;
+mod storage;
 
 use crate::agent::{self, Agent};
 use crate::failure::{self, Context};

@@ -9,6 +9,7 @@
 //! /dev             null, zero, full, random, urandom, pts of its own
 //! /proc            its own, the parts about the machine masked (mounted later, from inside)
 //! /sys             empty
+//! /mnt/<name>      a directory that outlives the sandbox, where there is one (storage)
 //! ```
 //!
 //! All that is writable lies on one tmpfs (`scratch`) of the size that the limits allow, and counts as the sandbox's
@@ -65,6 +66,12 @@ pub(super) fn build(base: &Path, container: &Container) -> Result<(), Failure> {
         show(path)?;
     }
     task(container, &scratch)?;
+    if let Some(storage) = &container.storage {
+        let Ids::Range { base } = container.ids else {
+            return Err(failure::host("session storage", "it needs a server that is root"));
+        };
+        super::storage::show(storage, base)?;
+    }
     scratch.hide().on_wall("scratch space")?;
     File::create(".dockerenv").on_wall("root")?;
     let root = nix::fcntl::open(
@@ -281,7 +288,7 @@ fn show_package(container: &Container, target: &Path) -> io::Result<()> {
 }
 
 /// A user namespace that maps one user and one group, for a mount to use.
-fn id_map(uid: u32, gid: u32, to: u32) -> io::Result<OwnedFd> {
+pub(super) fn id_map(uid: u32, gid: u32, to: u32) -> io::Result<OwnedFd> {
     let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
     let child = sys::fork_into(libc::CLONE_NEWUSER, false)?;
     if child == 0 {
@@ -391,7 +398,7 @@ fn show_file(source: &Path, target: &Path) -> io::Result<()> {
 }
 
 /// Makes a directory and those above it. A link on the way would lead out of the new root, so there must be none.
-fn directory(path: &Path, mode: u32) -> io::Result<()> {
+pub(super) fn directory(path: &Path, mode: u32) -> io::Result<()> {
     let mut made = PathBuf::new();
     for part in path.components() {
         made.push(part);

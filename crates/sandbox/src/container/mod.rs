@@ -11,17 +11,19 @@
 //! A sandbox has no network but its own loopback. Ways out of it come with a later part of the project.
 //!
 //! All that an agent writes (`/var/task`, `/tmp`, its home) lies in memory, within `limits.scratch`, and counts as part of
-//! `limits.memory`.
+//! `limits.memory`. What must outlive it lies in a [`storage`].
+
+pub(crate) mod storage;
 
 use crate::cgroup::Controller;
 use crate::supervised::{Host, Kind, Parts, Record, Slots, Standing};
-use crate::{Abilities, Config, Driver, Error, Found, Probe, Sandbox, Spec};
+use crate::{Abilities, Config, Driver, Error, Found, Probe, Sandbox, Spec, Storage};
 use async_trait::async_trait;
 use domain::id::SandboxId;
 use guest::protocol::{self, HOME, ID_RANGE, Ids, Mode};
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// The first id that is given away. Below it lie those of distributions, directories and other container engines.
 const FIRST_ID: u32 = 0x7000_0000;
@@ -34,6 +36,8 @@ pub struct Container {
     host: Arc<Host>,
     /// Ranges of ids, where the server can give any.
     ids: Option<Arc<Slots>>,
+    /// Why a trial of session storage failed.
+    storage_fails: OnceLock<String>,
 }
 
 impl Container {
@@ -44,11 +48,39 @@ impl Container {
         Ok(Self {
             host: Arc::new(host),
             ids,
+            storage_fails: OnceLock::new(),
         })
     }
 
     async fn launch(&self, spec: Spec) -> Result<(Arc<dyn Sandbox>, Standing), Error> {
+        if spec.storage.is_some()
+            && let Some(reason) = storage::missing()
+        {
+            return Err(Error::Host(reason));
+        }
         self.host.start(spec, Layout { ids: self.ids.clone() }).await
+    }
+
+    /// Tries session storage, where nothing that it needs is missing; the warning if it does not work.
+    async fn try_storage(&self) -> Option<String> {
+        if let Some(reason) = storage::missing() {
+            return Some(reason);
+        }
+        let dir = self.host.state_dir().join(".trial-storage");
+        let trial = crate::detect::trial(self.host.state_dir(), |mut spec| {
+            spec.storage = Some(Storage {
+                dir: dir.clone(),
+                mount_path: "/mnt/trial".into(),
+                bytes: 1 << 20,
+            });
+            self.launch(spec)
+        });
+        let result = trial.await;
+        let _ = fs::remove_dir_all(&dir);
+        result.err().map(|error| {
+            let text = format!("session storage does not work here: {error}");
+            self.storage_fails.get_or_init(|| text).clone()
+        })
     }
 }
 
@@ -65,6 +97,7 @@ impl Driver for Container {
         } = crate::detect::trial(self.host.state_dir(), |spec| self.launch(spec)).await?;
         walls.extend(self.host.groups().walls());
         warnings.extend(self.host.groups().warnings());
+        warnings.extend(self.try_storage().await);
         Ok(Probe { walls, warnings })
     }
 
@@ -87,7 +120,7 @@ impl Driver for Container {
     fn abilities(&self) -> Abilities {
         Abilities {
             pause: self.host.groups().has(Controller::Freezer),
-            storage: false,
+            storage: storage::missing().is_none() && self.storage_fails.get().is_none(),
         }
     }
 }
@@ -99,6 +132,9 @@ struct Layout {
 
 impl Parts for Layout {
     fn claim(&self, spec: &Spec, record: &mut Record) -> Result<(), Error> {
+        if let Some(storage) = &spec.storage {
+            record.storage = Some(storage::image(storage));
+        }
         if let Some(ids) = &self.ids {
             let (slot, name) = ids.claim(&spec.id, |_| true)?;
             record.first_id = Some(FIRST_ID + slot * ID_RANGE);
@@ -122,6 +158,7 @@ impl Parts for Layout {
             read_only: spec.read_only.clone(),
             scratch: spec.limits.scratch,
             ids: record.first_id.map_or(Ids::Own, |base| Ids::Range { base }),
+            storage: spec.storage.as_ref().map(storage::prepare).transpose()?,
         };
         Ok((Mode::Container(container), env))
     }

@@ -11,12 +11,19 @@ use std::time::{Duration, Instant};
 async fn measure() {
     for which in [Which::Process, Which::Container] {
         let bench = Bench::new(which);
-        let [mut starts, mut stops, mut dials] = [const { Vec::new() }; 3];
+        let [mut starts, mut stops, mut dials, mut assigns, mut pauses, mut resumes] = [const { Vec::new() }; 6];
+        let can_pause = bench.driver.abilities().pause;
         for _ in 0..40 {
             let spec = bench.shell("sleep 1000");
             let at = Instant::now();
             let sandbox = bench.driver.start(spec).await.unwrap();
             starts.push(at.elapsed());
+            let at = Instant::now();
+            sandbox
+                .assign([("session".to_owned(), "s2".to_owned())].into())
+                .await
+                .unwrap();
+            assigns.push(at.elapsed());
             let at = Instant::now();
             sandbox.stop(Duration::ZERO).await.unwrap();
             stops.push(at.elapsed());
@@ -45,8 +52,26 @@ async fn measure() {
             "{which:?}: idle for 2 s, the guest's CPU time unchanged: {}",
             before == cpu()
         );
+        for _ in 0..if can_pause { 100 } else { 0 } {
+            let at = Instant::now();
+            sandbox.pause().await.unwrap();
+            pauses.push(at.elapsed());
+            let at = Instant::now();
+            sandbox.resume().await.unwrap();
+            resumes.push(at.elapsed());
+        }
         sandbox.stop(Duration::ZERO).await.unwrap();
-        for (name, mut times) in [("start", starts), ("stop", stops), ("dial", dials)] {
+        for (name, mut times) in [
+            ("start", starts),
+            ("assign", assigns),
+            ("stop", stops),
+            ("dial", dials),
+            ("pause", pauses),
+            ("resume", resumes),
+        ] {
+            if times.is_empty() {
+                continue;
+            }
             times.sort_unstable();
             let [median, p90] = [times[times.len() / 2], times[times.len() * 9 / 10]];
             println!("{which:?}: {name} median {median:?}, 90th percentile {p90:?}");

@@ -1,7 +1,7 @@
 //! The suite that every driver passes, and what only walls can pass.
 //!
 //! [`cases`] are the promises of [`crate::Sandbox`] and [`crate::Driver`]; [`lives`] is the
-//! part of them about its server's successors; [`walls`] looks at a container from inside;
+//! part of them about its server's successors; [`logs`], [`rest`] (pausing) and [`storage`] are about what their names say; [`walls`] looks at a container from inside;
 //! [`server`] kills the process that started a sandbox. [`bench`] is what they stand on, and [`user`] runs all of it again as
 //! an ordinary user.
 
@@ -13,6 +13,7 @@ mod measure;
 mod ports;
 mod rest;
 mod server;
+mod storage;
 mod user;
 mod walls;
 
@@ -76,6 +77,17 @@ suite! { container_from_inside, Which::Container,
     walls::limits_hold => limits_hold,
     walls::two_sandboxes_do_not_meet => two_sandboxes_do_not_meet,
     walls::the_end_of_the_agent_is_the_end_of_all => the_end_of_the_agent_is_the_end_of_all,
+}
+
+suite! { process_storage, Which::Process,
+    storage::storage_outlives_its_sandbox_and_keeps_its_size => there_is_none,
+}
+
+suite! { container_storage, Which::Container,
+    storage::storage_outlives_its_sandbox_and_keeps_its_size => storage_outlives_its_sandbox_and_keeps_its_size,
+    storage::storage_leaves_nothing_when_all_is_killed => storage_leaves_nothing_when_all_is_killed,
+    storage::two_storages_do_not_meet => two_storages_do_not_meet,
+    storage::storage_that_cannot_be_used_says_why => storage_that_cannot_be_used_says_why,
 }
 
 both![

@@ -112,6 +112,11 @@ struct Layout {
 
 impl Parts for Layout {
     fn claim(&self, spec: &Spec, record: &mut Record) -> Result<(), Error> {
+        if spec.storage.is_some() {
+            return Err(Error::Host(
+                "the driver 'process' has no session storage; use the driver 'container'".into(),
+            ));
+        }
         let range = port::ephemeral();
         let (slot, name) = self.ports.claim(&spec.id, |slot| {
             let port = port::of(slot);

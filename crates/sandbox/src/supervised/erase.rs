@@ -48,6 +48,10 @@ pub(super) fn erase(
                 end_strays(&dir)?;
             }
             record.group.remove()?;
+            if let Some(image) = &record.storage {
+                // The kernel takes the mount and the loop device down after the last process, but not at once.
+                crate::container::storage::wait_until_free(image);
+            }
             for slot in &record.slots {
                 Slots::release(state_dir, slot, id);
             }

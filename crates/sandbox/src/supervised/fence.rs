@@ -18,11 +18,11 @@ const EPOCH: &str = "epoch";
 pub(super) type Held = Flock<File>;
 
 /// Takes a sandbox over; waits until nothing is being done to it by another server.
-pub(super) fn claim(dir: &Path, epoch: u64) -> Result<(), Error> {
+pub(super) fn claim(dir: &Path, record: &Record, epoch: u64) -> Result<(), Error> {
     let Some(_held) = lock(dir, FlockArg::LockExclusive)? else {
         return Err(Error::Gone);
     };
-    let highest = highest(dir)?;
+    let highest = highest(dir, record)?;
     if highest > epoch {
         return Err(Error::Fenced(highest));
     }
@@ -36,11 +36,11 @@ pub(super) fn claim(dir: &Path, epoch: u64) -> Result<(), Error> {
 }
 
 /// Keeps others from taking a sandbox over meanwhile; [`Error::Fenced`] if one has. `None` if it has gone.
-pub(super) fn hold(dir: &Path, epoch: u64) -> Result<Option<Held>, Error> {
+pub(super) fn hold(dir: &Path, record: &Record, epoch: u64) -> Result<Option<Held>, Error> {
     let Some(held) = lock(dir, FlockArg::LockShared)? else {
         return Ok(None);
     };
-    match highest(dir)? {
+    match highest(dir, record)? {
         highest if highest > epoch => Err(Error::Fenced(highest)),
         _ => Ok(Some(held)),
     }
@@ -58,17 +58,17 @@ fn lock(dir: &Path, how: FlockArg) -> Result<Option<Held>, Error> {
     }
 }
 
-fn highest(dir: &Path) -> Result<u64, Error> {
-    let started = Record::read(dir)?.map_or(0, |record| record.epoch);
+/// The record never changes, so what was read of it before the lock still holds.
+fn highest(dir: &Path, record: &Record) -> Result<u64, Error> {
     match fs::read_to_string(dir.join(EPOCH)) {
         Ok(text) => {
             let adopted: u64 = text.trim().parse().map_err(|_| {
                 let error = io::Error::other(format!("'{}' is no epoch", text.escape_debug()));
                 failed("reading the epoch in", dir, error)
             })?;
-            Ok(adopted.max(started))
+            Ok(adopted.max(record.epoch))
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(started),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(record.epoch),
         Err(error) => Err(failed("reading the epoch in", dir, error)),
     }
 }

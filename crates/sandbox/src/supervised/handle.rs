@@ -281,7 +281,7 @@ impl Inner {
 
     /// Keeps it this server's while something is done without the guest.
     fn hold(&self) -> Result<Option<fence::Held>, Error> {
-        fence::hold(&self.path, self.host.epoch())
+        fence::hold(&self.path, &self.record, self.host.epoch())
     }
 
     fn has_ended(&self) -> bool {

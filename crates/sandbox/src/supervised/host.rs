@@ -219,8 +219,8 @@ impl Host {
             return Err(Error::Host(format!("sandbox {id} has a handle already")));
         }
         let (epoch, dir) = (self.config.epoch, self.dir(id));
-        let claimed = blocking(move || fence::claim(&dir, epoch)).await;
-        claimed.inspect_err(|_| self.forget(id))?;
+        let claimed = blocking(move || fence::claim(&dir, &record, epoch).map(|()| record)).await;
+        let record = claimed.inspect_err(|_| self.forget(id))?;
         let handle = Handle::new(Arc::clone(self), id.clone(), record, pidfd).inspect_err(|_| self.forget(id))?;
         handle.check().await?;
         Ok(Arc::new(handle))
@@ -244,7 +244,7 @@ impl Host {
         pidfd: Option<BorrowedFd<'_>>,
     ) -> Result<(), Error> {
         let held = match record {
-            Some(_) => fence::hold(&self.dir(id), self.config.epoch)?,
+            Some(record) => fence::hold(&self.dir(id), record, self.config.epoch)?,
             None => None,
         };
         erase::erase(&self.config.state_dir, id, record, pidfd)?;

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The record's file, written before anything that it names is made.
@@ -62,6 +62,9 @@ pub(crate) struct Record {
     pub(crate) first_id: Option<u32>,
     /// When it was started.
     pub(crate) created: String,
+    /// The file of its session storage, which its loop device holds locked.
+    #[serde(default)]
+    pub(crate) storage: Option<PathBuf>,
     /// The epoch of the server that started it.
     #[serde(default)]
     pub(crate) epoch: u64,
@@ -105,6 +108,7 @@ impl Record {
             slots: Vec::new(),
             first_id: None,
             created,
+            storage: None,
             epoch: 0,
             log_format: guest::lines::FORMAT,
             guest: None,
