@@ -36,6 +36,7 @@ pub use config::Quotas;
 use crate::artifacts::Artifacts;
 use crate::catalog::Catalog;
 use crate::session::Router;
+use crate::throttle::Rates;
 use api::operations as op;
 use domain::arn::ResourceArn;
 use domain::id::{AccountId, Region, RuntimeId};
@@ -179,6 +180,11 @@ impl Control {
             inner,
             _stop_on_drop: Arc::new(cancel.drop_guard()),
         })
+    }
+
+    /// How fast callers may call.
+    pub(crate) fn rates(&self) -> &Rates {
+        &self.inner.quotas.rates
     }
 
     /// Answers one of [`OPERATIONS`].
