@@ -21,6 +21,7 @@ use crate::throttle::SessionRate;
 use domain::id::{EndpointName, RuntimeId, SessionId};
 use domain::{Clock, Error, Kind};
 use futures_util::future::BoxFuture;
+use jiff::Timestamp;
 use sandbox::{Driver, LogLine};
 use std::collections::hash_map::{Entry, HashMap};
 use std::collections::{BTreeSet, HashSet, VecDeque};
@@ -375,6 +376,11 @@ impl Router {
 
     pub(crate) fn metrics(&self) -> &Arc<Metrics> {
         &self.0.metrics
+    }
+
+    /// Wall time.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.0.clock.now()
     }
 
     async fn gone(&self, session: &Session) -> Result<(), Error> {
