@@ -1,7 +1,7 @@
 //! The control plane: which runtimes, versions and endpoints there are, and what each endpoint serves.
 //!
 //! Read in this order: `record` (what is kept), `lifecycle` (how it moves, pure), `runtimes`, `versions`, `endpoints`
-//! and `tags` (the operations), `settings` and `headers` (what a request may ask for), `reconcile` (the work behind
+//! and `tags` (the operations), `settings`, `headers` and `hooks` (what a request may ask for), `reconcile` (the work behind
 //! CREATING, UPDATING and DELETING) with `work`, `fitness`, `warming` and `publish`; then the helpers `store`, `idempotency`, `page`, `view`.
 //!
 //! An operation reads, decides, commits with the revisions that it read, and answers; the reconciler does the rest and
@@ -14,6 +14,7 @@ mod config;
 mod endpoints;
 mod fitness;
 mod headers;
+mod hooks;
 mod idempotency;
 mod lifecycle;
 pub(crate) mod page;

@@ -383,6 +383,10 @@ impl Router {
         self.0.clock.now()
     }
 
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.0
+    }
+
     async fn gone(&self, session: &Session) -> Result<(), Error> {
         if session.gone_within(self.0.config.stop_grace + END_DEADLINE).await {
             Ok(())

@@ -10,6 +10,7 @@ mod races;
 mod runtimes;
 mod serving;
 mod tokens_and_tags;
+mod trials;
 
 use super::{Control, Parts, Quotas};
 use crate::artifacts::{self, Artifacts, S3};
