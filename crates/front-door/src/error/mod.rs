@@ -4,7 +4,8 @@
 //! that kind, and its status. [`Edge`] failures exist only between socket and service: no operation, no body in time.
 //!
 //! The wire form, for every SDK: `x-amzn-ErrorType: NAME`, `Content-Type: application/json`, body `{"message": ...}`;
-//! a `ValidationException` adds `reason` and `fieldList`, as its shape says.
+//! a `ValidationException` adds `reason` and `fieldList`, as its shape says. What may succeed later says when, in
+//! `Retry-After`; what an agent said is in `x-eyot-agent-error`, where the service hands it on (see `detail`).
 //!
 //! Decisions where the model is silent:
 //! - A kind that an operation does not model keeps its usual name and status. Clients without that class in their
@@ -17,6 +18,7 @@
 //! Invariant: a container's fault is 424, never 5xx; SDKs retry 5xx and would run the agent three times.
 //! Invariant: no answer carries `WWW-Authenticate`; signed calls have no use for it.
 
+mod detail;
 #[cfg(test)]
 mod tests;
 
@@ -31,11 +33,13 @@ use serde::Serialize;
 
 /// The header that names the exception.
 pub(crate) const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
+/// The header with what an agent said. A service hands that on only where the agent's owner wants it.
+pub(crate) const AGENT_ERROR: HeaderName = HeaderName::from_static("x-eyot-agent-error");
 /// The type of every document that the front door writes.
 pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-/// Seconds after which a client may try again while the server is stopping.
-const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("1");
+/// Seconds after which a client may try again when nobody has said more.
+const RETRY_SECONDS: u64 = 1;
 
 /// What ends a request early.
 #[derive(Debug)]
@@ -84,14 +88,13 @@ impl Failure {
         let mut headers = HeaderMap::with_capacity(6);
         headers.insert(CONTENT_TYPE, JSON);
         headers.insert(ERROR_TYPE, HeaderValue::from_static(name));
-        if matches!(
-            self,
-            Self::Domain(Error {
-                kind: Kind::Draining,
-                ..
-            })
-        ) {
-            headers.insert(RETRY_AFTER, RETRY_SECONDS);
+        if let Self::Domain(error) = self {
+            if let Some(seconds) = retry_after(error) {
+                headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+            }
+            if let Some(said) = error.detail.as_deref().and_then(detail::header) {
+                headers.insert(AGENT_ERROR, said);
+            }
         }
         Written {
             status,
@@ -150,6 +153,16 @@ impl Edge {
                 StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             ),
         }
+    }
+}
+
+/// The whole seconds after which the same call may succeed: never sooner than the error says, and never zero, which
+/// clients take as an invitation to call at once.
+fn retry_after(error: &Error) -> Option<u64> {
+    match (error.retry_after, &error.kind) {
+        (Some(wait), _) => Some((wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(RETRY_SECONDS)),
+        (None, Kind::Draining | Kind::Throttled) => Some(RETRY_SECONDS),
+        (None, _) => None,
     }
 }
 
