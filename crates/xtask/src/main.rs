@@ -35,7 +35,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Task {
-    /// Measures Eyot against the same agent called directly; writes docs/benchmarks.md.
+    /// Measures Eyot against the same agents as plain processes; writes docs/benchmarks*.md.
     Bench(bench::Options),
     /// What CI runs: formatting, clippy, licences, all tests.
     Ci,
