@@ -12,12 +12,16 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 import uuid
 from pathlib import Path
 
 import boto3
 import pytest
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
 from botocore.config import Config
+from botocore.credentials import Credentials
 
 EYOT = os.environ.get("EYOT_BIN", str(Path(__file__).parent.parent / "target/release/eyot"))
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -118,6 +122,17 @@ class Server:
                 self.process.kill()
                 self.process.wait(10)
         return self.process.returncode if self.process else None
+
+
+def signed(server, method, path, body=b""):
+    """A signed request to a path of ours; answers its JSON."""
+    env = server.env()
+    request = AWSRequest(method=method, url=server.url + path, data=body)
+    credentials = Credentials(env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"])
+    SigV4Auth(credentials, "bedrock-agentcore", env["AWS_REGION"]).add_auth(request)
+    plain = urllib.request.Request(request.url, data=body or None, headers=dict(request.headers), method=method)
+    with urllib.request.urlopen(plain, timeout=60) as reply:
+        return json.load(reply)
 
 
 def wait_ready(control, runtime_id, timeout=120):

@@ -1,7 +1,7 @@
 //! `eyot`: an agent runtime of one's own that speaks the Amazon Bedrock AgentCore API.
 //!
 //! This crate puts the pieces together and holds no rules: [`serve`] assembles the server, [`deploy`] and [`invoke`]
-//! are its clients, [`quickstart`] is both at once for a newcomer.
+//! are its clients and [`sessions`] its windows, [`quickstart`] is both at once for a newcomer.
 
 mod client;
 mod config;
@@ -12,6 +12,7 @@ mod invoke;
 mod node;
 mod quickstart;
 mod serve;
+mod sessions;
 
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -40,6 +41,13 @@ enum Command {
         #[command(flatten)]
         server: ServerArgs,
     },
+    /// See, stop and follow sessions, and what they used.
+    Sessions {
+        #[command(flatten)]
+        args: sessions::Args,
+        #[command(flatten)]
+        server: ServerArgs,
+    },
     /// Send a payload to an agent and print its answer as it arrives.
     Invoke {
         #[command(flatten)]
@@ -53,7 +61,7 @@ enum Command {
 #[derive(Debug, Args)]
 struct ServerArgs {
     /// Data directory of the running server; used unless AWS_ENDPOINT_URL_BEDROCK_AGENTCORE is set.
-    #[arg(long, env = "EYOT_DATA_DIR", value_name = "DIR")]
+    #[arg(long, env = "EYOT_DATA_DIR", value_name = "DIR", global = true)]
     data_dir: Option<PathBuf>,
 }
 
@@ -101,6 +109,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Serve(args) => serve::run(args).await?,
         Command::Env(args) => env::run(args).await?,
         Command::Deploy { args, server } => deploy::run(args, server.connection().await?).await?,
+        Command::Sessions { args, server } => return sessions::run(args, server.connection().await?).await,
         Command::Invoke { args, server } => invoke::run(args, server.connection().await?).await?,
     }
     Ok(ExitCode::SUCCESS)

@@ -19,7 +19,8 @@ use runtime::artifacts::Artifacts;
 use runtime::catalog::Catalog;
 use runtime::control::{self, Control};
 use runtime::invoke::Invoker;
-use runtime::journal::Journal;
+use runtime::journal::{self, Journal};
+use runtime::observe::{self, Observer};
 use runtime::session::{self, Router};
 use sandbox::managed::Runtimes;
 use sandbox::package;
@@ -33,12 +34,15 @@ use storage::seal::MasterKey;
 use storage::sqlite::Store;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use toml::Value;
 use tracing_subscriber::EnvFilter;
 
 /// How long ending the sandboxes may take beyond the grace that agents get.
 const END_GRACE: Duration = Duration::from_secs(5);
+/// How long writing down the last sessions may take.
+const FLUSH: Duration = Duration::from_secs(5);
 
 /// Arguments of `eyot serve`; each overrides the configuration file and the environment.
 #[derive(Debug, Default, clap::Args)]
@@ -247,7 +251,13 @@ impl Running {
         let mut registry = Registry::default();
         let metrics = front_door::Metrics::register(&mut registry);
         let runtime_metrics = Arc::new(runtime::metrics::Metrics::register(&mut registry));
-        let journal = Journal::none();
+        let journal = Journal::open(journal::Parts {
+            records: store.clone(),
+            clock: clock.clone(),
+            metrics: runtime_metrics.clone(),
+            history: config.runtime.session.history,
+        });
+        let journal = journal.await?;
         let sessions = Router::new(session::Parts {
             config: config.runtime.session,
             driver,
@@ -294,6 +304,15 @@ impl Running {
             clock: clock.clone(),
         });
         let control = control.await?;
+        let shutdown = CancellationToken::new();
+        let observer = Observer::new(observe::Parts {
+            region: config.region.clone(),
+            account: config.account.clone(),
+            sessions: sessions.clone(),
+            journal: journal.clone(),
+            clock: clock.clone(),
+            closing: shutdown.clone(),
+        });
         let service = RuntimeService::new(
             config.region.clone(),
             config.account.clone(),
@@ -301,6 +320,7 @@ impl Running {
             catalog,
             Invoker::new(sessions.clone()),
             artifacts,
+            observer,
         );
 
         let readiness = Readiness::default();
@@ -314,7 +334,6 @@ impl Running {
         let server = Server::bind(config.listen, config.server, wiring).await?;
         let scheme = if server.is_tls() { "https" } else { "http" };
         let url = format!("{scheme}://{}", reachable(server.local_addr()));
-        let shutdown = CancellationToken::new();
         let serving = tokio::spawn(server.run(shutdown.clone()));
         dir.announce(&ServerFile {
             url: url.clone(),
@@ -360,7 +379,9 @@ impl Running {
         if left > 0 {
             tracing::warn!("{left} sessions have not ended; the next start takes them over or removes what remains");
         }
-        self.journal.flush().await;
+        if timeout(FLUSH, self.journal.flush()).await.is_err() {
+            tracing::warn!("the last sessions could not be written down; the next start finds what is left of them");
+        }
         self.tenure.end().await;
         match drained {
             Drained::Clean => Ok(()),

@@ -28,7 +28,7 @@ pub const VERSION: u32 = 1;
 
 /// The name of the control socket in a sandbox's directory.
 pub const CONTROL_SOCKET: &str = "control.sock";
-/// The newer part of the agent's log.
+/// The newer part of the agent's log, as [`crate::lines`] says.
 pub const LOG: &str = "agent.log";
 /// The older part of the agent's log.
 pub const OLD_LOG: &str = "agent.log.1";
@@ -60,6 +60,12 @@ pub struct Launch {
     pub port: u16,
     /// Bytes of log kept.
     pub log_limit: u64,
+    /// The epoch of the server that starts it; see [`Hello::epoch`].
+    #[serde(default)]
+    pub epoch: u64,
+    /// The sandbox ends by itself, as by a stop, when no server has watched it for so long.
+    #[serde(default)]
+    pub orphan_after: Option<Duration>,
     /// Files to write `0` into, to join the sandbox's cgroups.
     pub join: Vec<PathBuf>,
     /// The most processes and threads of the agent's user, where the user namespace counts them.
@@ -163,10 +169,14 @@ pub enum FailureKind {
 pub struct Hello {
     /// [`VERSION`].
     pub version: u32,
+    /// The server's lease on the sandbox; of the guest's hello it is the highest that it has seen. Lower ones are fenced: a
+    /// server that has been succeeded, and may not know it, can do nothing any more. Servers of before have none, 0.
+    #[serde(default)]
+    pub epoch: u64,
 }
 
 /// What a control connection asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Request {
     /// The state now and every change of it.
@@ -185,6 +195,11 @@ pub enum Request {
     Ports,
     /// What the processes inside use.
     Usage,
+    /// Lines of the server's for the log; with the hello at most 16 KiB.
+    Note {
+        /// The text, without the last line end.
+        text: String,
+    },
 }
 
 /// The guest's answer.
@@ -203,6 +218,10 @@ pub enum Reply {
     Ports(Vec<u16>),
     /// To `Usage`.
     Usage(Usage),
+    /// To `Note`.
+    Noted,
+    /// To anything: a server of this higher epoch has taken the sandbox over.
+    Fenced(u64),
     /// The request makes no sense to this guest.
     Invalid(String),
 }

@@ -14,7 +14,10 @@ pub mod deployment;
 mod error;
 pub mod invoke;
 pub mod journal;
+#[cfg(test)]
+mod memory;
 pub mod metrics;
+pub mod observe;
 pub mod service;
 pub mod session;
 pub mod switches;

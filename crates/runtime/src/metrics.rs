@@ -3,12 +3,14 @@
 use crate::session::Phase;
 #[cfg(test)]
 use crate::session::Reason;
+use crate::session::report::Usage;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 /// Upper bounds in seconds: a container starts in milliseconds, a heavy Python agent in tens of seconds.
@@ -26,6 +28,17 @@ pub struct Metrics {
     warm: Gauge,
     takes: Family<Outcome, Counter>,
     upstream_errors: Family<Failure, Counter>,
+    used: Used,
+    records_dropped: Counter,
+}
+
+/// What sessions have used, all together.
+#[derive(Debug, Default)]
+struct Used {
+    cpu_seconds: Counter<f64, AtomicU64>,
+    memory_gb_seconds: Counter<f64, AtomicU64>,
+    bytes: Family<Direction, Counter>,
+    requests: Counter,
 }
 
 /// A step of starting a session.
@@ -87,6 +100,11 @@ struct Failure {
     kind: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Direction {
+    direction: &'static str,
+}
+
 #[derive(Debug)]
 struct Steps(Family<StepLabel, Histogram, fn() -> Histogram>);
 
@@ -121,7 +139,25 @@ impl Metrics {
         registry.register("eyot_session_start_seconds", help, new.steps.0.clone());
         let help = "Requests to agents that got no whole answer, by what went wrong";
         registry.register("eyot_upstream_errors", help, new.upstream_errors.clone());
+        new.used.register(registry);
+        let help = "Records of ended sessions that were dropped because storage did not keep up";
+        registry.register("eyot_session_records_dropped", help, new.records_dropped.clone());
         new
+    }
+
+    /// Sessions have used this, beyond what has been counted.
+    pub(crate) fn used(&self, usage: Usage) {
+        self.used.cpu_seconds.inc_by(usage.cpu_seconds);
+        self.used.memory_gb_seconds.inc_by(usage.memory_gb_seconds);
+        for (direction, bytes) in [("in", usage.bytes_in), ("out", usage.bytes_out)] {
+            self.used.bytes.get_or_create(&Direction { direction }).inc_by(bytes);
+        }
+        self.used.requests.inc_by(usage.requests);
+    }
+
+    /// The record of an ended session was given up.
+    pub(crate) fn record_dropped(&self) {
+        self.records_dropped.inc();
     }
 
     /// A session moved from one phase to another; `None` is before its birth. Terminated sessions are not counted.
@@ -192,9 +228,27 @@ impl Metrics {
         self.sessions.get_or_create(&State { state }).get()
     }
 
+    /// Calls counted as used, and records dropped; for tests.
+    #[cfg(test)]
+    pub(crate) fn used_and_dropped(&self) -> (u64, u64) {
+        (self.used.requests.get(), self.records_dropped.get())
+    }
+
     /// How many sessions ended for a reason; for tests.
     #[cfg(test)]
     pub(crate) fn ended(&self, reason: Reason) -> u64 {
         self.ends.get_or_create(&End { reason: reason.name() }).get()
+    }
+}
+
+impl Used {
+    fn register(&self, registry: &mut Registry) {
+        let help = "CPU time of sessions";
+        registry.register("eyot_session_cpu_seconds", help, self.cpu_seconds.clone());
+        let help = "Memory of sessions over time, in gigabytes (10^9 bytes) times seconds";
+        registry.register("eyot_session_memory_gb_seconds", help, self.memory_gb_seconds.clone());
+        let help = "Payload to agents (in) and from them (out)";
+        registry.register("eyot_session_bytes", help, self.bytes.clone());
+        registry.register("eyot_session_requests", "Calls of sessions", self.requests.clone());
     }
 }

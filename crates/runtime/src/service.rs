@@ -1,8 +1,8 @@
 //! AgentCore Runtime as the front door sees it: which operation goes where.
 //!
 //! Control operations go to [`Control`]. `InvokeAgentRuntime` and `StopRuntimeSession` are located here (whose runtime,
-//! which endpoint), looked up in the [`Catalog`] and handed to the [`Invoker`]. `/_eyot/artifacts/` goes to
-//! [`Artifacts`].
+//! which endpoint), looked up in the [`Catalog`] and handed to the [`Invoker`]. `/_eyot/artifacts` goes to
+//! [`Artifacts`], `/_eyot/sessions` and `/_eyot/usage` to [`Observer`].
 //!
 //! Decisions: the path of a data plane call may hold a runtime's ARN, an endpoint's ARN or a runtime's id. An endpoint's
 //! ARN does the work of `qualifier`; if both are there they must agree. An id needs `accountId` to be invoked, as AWS
@@ -12,6 +12,7 @@ use crate::artifacts::Artifacts;
 use crate::catalog::Catalog;
 use crate::control::{self, Control, own_account, own_arn};
 use crate::invoke::Invoker;
+use crate::observe::{self, Observer};
 use api::operations as op;
 use async_trait::async_trait;
 use domain::arn::ResourceArn;
@@ -47,6 +48,7 @@ pub struct RuntimeService {
     catalog: Catalog,
     invoker: Invoker,
     artifacts: Arc<Artifacts>,
+    observer: Observer,
 }
 
 /// Whom a data plane call is for.
@@ -66,6 +68,7 @@ impl RuntimeService {
         catalog: Catalog,
         invoker: Invoker,
         artifacts: Arc<Artifacts>,
+        observer: Observer,
     ) -> Self {
         Self {
             region,
@@ -74,6 +77,7 @@ impl RuntimeService {
             catalog,
             invoker,
             artifacts,
+            observer,
         }
     }
 
@@ -160,12 +164,13 @@ impl Service for RuntimeService {
     }
 
     fn own_routes(&self) -> &'static [&'static str] {
-        &[ARTIFACTS]
+        &[ARTIFACTS, observe::SESSIONS, observe::USAGE]
     }
 
     async fn call_own(&self, call: OwnCall) -> Result<OwnReply, Error> {
         match call.path.first().map(String::as_str) {
             Some(ARTIFACTS) => self.artifacts.call_own(call).await,
+            Some(observe::SESSIONS | observe::USAGE) => self.observer.call_own(call).await,
             _ => Err(Error::not_found("There is nothing here.")),
         }
     }

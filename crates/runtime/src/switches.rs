@@ -3,9 +3,12 @@
 //! AWS's API has no members for what Eyot does beyond it, and a tag is the one thing that every AWS client can set, at
 //! creation or later. A change is in force for sessions and calls that begin after it.
 //!
-//! Invariant: a tag of ours that cannot be understood is refused when it is set, never ignored.
+//! Invariant: a tag of ours that cannot be understood is refused when it is set. One that is in the records all the same,
+//! from before Eyot knew switches or from a newer Eyot, is left out with a warning: it must not keep a runtime from
+//! serving.
 
 use domain::Error;
+use domain::id::RuntimeId;
 use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -44,22 +47,51 @@ impl Switches {
     /// Reads the tags of a runtime. The error names the tag that is wrong.
     pub fn read(tags: &BTreeMap<String, String>) -> Result<Self, Error> {
         let mut switches = Self::default();
-        for (name, value) in tags
-            .range(PREFIX.to_owned()..)
-            .take_while(|(name, _)| name.starts_with(PREFIX))
-        {
-            match name.as_str() {
-                PAUSE_AFTER => switches.pause_after = Some(pause_after(value)?),
-                AGENT_ERRORS => switches.agent_errors = Some(on_off(value)?),
-                WARM => switches.warm = Some(warm(value)?),
-                _ => {
-                    let known = format!("{PAUSE_AFTER}, {AGENT_ERRORS} and {WARM}");
-                    return Err(wrong(name, &format!("is not a switch of Eyot, which knows {known}")));
-                }
-            }
+        for (name, value) in ours(tags) {
+            switches.set(name, value)?;
         }
         Ok(switches)
     }
+
+    /// Reads the tags of a runtime that are in its record, where nobody can be told what is wrong with them.
+    pub(crate) fn recorded(runtime: &RuntimeId, tags: &BTreeMap<String, String>) -> Self {
+        let mut switches = Self::default();
+        for (name, value) in ours(tags) {
+            if let Err(error) = switches.set(name, value) {
+                tracing::warn!(%runtime, %error, "a tag is not understood and left out");
+            }
+        }
+        switches
+    }
+
+    fn set(&mut self, name: &str, value: &str) -> Result<(), Error> {
+        match name {
+            PAUSE_AFTER => self.pause_after = Some(pause_after(value)?),
+            AGENT_ERRORS => self.agent_errors = Some(on_off(value)?),
+            WARM => self.warm = Some(warm(value)?),
+            _ => {
+                let known = format!("{PAUSE_AFTER}, {AGENT_ERRORS} and {WARM}");
+                return Err(wrong(name, &format!("is not a switch of Eyot, which knows {known}")));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Refuses tags of ours on anything but a runtime.
+pub(crate) fn refuse(tags: &BTreeMap<String, String>) -> Result<(), Error> {
+    match ours(tags).next() {
+        Some((name, _)) => Err(wrong(
+            name,
+            "is a switch of Eyot, and switches are tags of the runtime: set it on the runtime",
+        )),
+        None => Ok(()),
+    }
+}
+
+fn ours(tags: &BTreeMap<String, String>) -> impl Iterator<Item = (&String, &String)> {
+    tags.range(PREFIX.to_owned()..)
+        .take_while(|(name, _)| name.starts_with(PREFIX))
 }
 
 fn pause_after(value: &str) -> Result<PauseAfter, Error> {
@@ -140,5 +172,25 @@ mod tests {
             let error = read(&[(name, value)]).unwrap_err();
             assert!(error.message.contains(name), "{name}={value}: {error}");
         }
+    }
+
+    #[test]
+    fn what_a_record_holds_is_read_as_far_as_it_is_understood() {
+        let tags = [("eyot:new", "1"), ("eyot:warm", "2"), ("eyot:agent-errors", "?")];
+        let tags = tags.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let read = Switches::recorded(&RuntimeId::parse("a-0123456789").unwrap(), &tags.into());
+        let expected = Switches {
+            warm: Some(2),
+            ..Switches::default()
+        };
+        assert_eq!(read, expected);
+    }
+
+    #[test]
+    fn elsewhere_they_are_refused() {
+        let tags = |name: &str| BTreeMap::from([(name.to_owned(), "1".to_owned())]);
+        assert!(refuse(&tags("eyo")).is_ok());
+        let error = refuse(&tags("eyot:warm")).unwrap_err();
+        assert!(error.message.contains("tags of the runtime"), "{error}");
     }
 }

@@ -2,9 +2,10 @@
 #![allow(unsafe_code)]
 
 use nix::errno::Errno;
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use std::io::{self, IoSliceMut};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -43,6 +44,39 @@ pub(crate) async fn ended(pidfd: &OwnedFd) {
         // An error means that the runtime is going away, and with it whoever waits.
         Ok(process) => drop(process.readable().await),
         Err(error) => tracing::error!(%error, "a guest's end cannot be watched"),
+    }
+}
+
+/// Tells when a file has been written to.
+#[derive(Debug)]
+pub(crate) struct Changes(AsyncFd<Watch>);
+
+#[derive(Debug)]
+struct Watch(Inotify);
+
+impl AsRawFd for Watch {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_fd().as_raw_fd()
+    }
+}
+
+impl Changes {
+    /// Watches a file, from now on.
+    pub(crate) fn of(path: &std::path::Path) -> io::Result<Self> {
+        let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
+        inotify.add_watch(path, AddWatchFlags::IN_MODIFY)?;
+        // SAFETY: the descriptor is owned by the registration and closed with it, never before.
+        let watched = unsafe { AsyncFd::register_with_interest(Watch(inotify), Interest::READABLE) };
+        watched.map(Self).map_err(|error| error.into_parts().1)
+    }
+
+    /// Waits until it has been written to since the last time.
+    pub(crate) async fn next(&self) {
+        // An error means that the runtime is going away, and with it whoever waits.
+        let Ok(mut ready) = self.0.readable().await else { return };
+        // What has changed is all one; equal events are one in the queue, so this ends soon.
+        while ready.get_inner().0.read_events().is_ok() {}
+        ready.clear_ready();
     }
 }
 

@@ -40,6 +40,9 @@ const SERVICE: &str = "bedrock-agentcore";
 /// How long a control call may take.
 const CONTROL_DEADLINE: Duration = Duration::from_secs(60);
 
+/// How long stopping sessions may take, of which there may be many.
+const STOP_DEADLINE: Duration = Duration::from_secs(30 * 60);
+
 /// Between two pieces of an answer; longer than the 15 minutes that an agent may think before the first.
 const PIECE_DEADLINE: Duration = Duration::from_secs(16 * 60);
 
@@ -134,6 +137,24 @@ impl Client {
             headers,
             payload: Payload::Memory(bytes.unwrap_or_default()),
             deadline: CONTROL_DEADLINE,
+        };
+        self.send(call).await?.document().await
+    }
+
+    /// Sends a request without a body to one of the server's own paths and reads the document that it answers.
+    pub(crate) async fn own(&self, method: Method, target: &str) -> Result<Value, Error> {
+        let deadline = if method == Method::GET {
+            CONTROL_DEADLINE
+        } else {
+            STOP_DEADLINE
+        };
+        let call = Call {
+            plane: Plane::Data,
+            method,
+            target: target.to_owned(),
+            headers: HeaderMap::new(),
+            payload: Payload::Memory(Bytes::new()),
+            deadline,
         };
         self.send(call).await?.document().await
     }
@@ -295,9 +316,15 @@ impl Answer {
 
     /// The next piece of the body as it arrives; `None` at its end.
     pub(crate) async fn piece(&mut self) -> Result<Option<Bytes>, Error> {
+        self.piece_within(PIECE_DEADLINE).await
+    }
+
+    /// The same from a server that may be silent for so long.
+    pub(crate) async fn piece_within(&mut self, deadline: Duration) -> Result<Option<Bytes>, Error> {
         loop {
-            let next = tokio::time::timeout(PIECE_DEADLINE, self.body.frame()).await;
-            let frame = match next.map_err(|_| Error::BrokeOff("nothing came for 16 minutes".to_owned()))? {
+            let next = tokio::time::timeout(deadline, self.body.frame()).await;
+            let silent = |_| Error::BrokeOff(format!("nothing came for {} minutes", deadline.as_secs() / 60));
+            let frame = match next.map_err(silent)? {
                 None => return Ok(None),
                 Some(frame) => frame.map_err(|e| Error::BrokeOff(error::chain(&e)))?,
             };

@@ -4,7 +4,8 @@
 //! that kind, and its status. [`Edge`] failures exist only between socket and service: no operation, no body in time.
 //!
 //! The wire form, for every SDK: `x-amzn-ErrorType: NAME`, `Content-Type: application/json`, body `{"message": ...}`;
-//! a `ValidationException` adds `reason` and `fieldList`, as its shape says.
+//! a `ValidationException` adds `reason` and `fieldList`, as its shape says. What may succeed later says when, in
+//! `Retry-After`.
 //!
 //! Decisions where the model is silent:
 //! - A kind that an operation does not model keeps its usual name and status. Clients without that class in their
@@ -34,8 +35,8 @@ pub(crate) const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errort
 /// The type of every document that the front door writes.
 pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-/// Seconds after which a client may try again while the server is stopping.
-const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("1");
+/// Seconds after which a client may try again when nobody has said more.
+const RETRY_SECONDS: u64 = 1;
 
 /// What ends a request early.
 #[derive(Debug)]
@@ -84,14 +85,10 @@ impl Failure {
         let mut headers = HeaderMap::with_capacity(6);
         headers.insert(CONTENT_TYPE, JSON);
         headers.insert(ERROR_TYPE, HeaderValue::from_static(name));
-        if matches!(
-            self,
-            Self::Domain(Error {
-                kind: Kind::Draining,
-                ..
-            })
-        ) {
-            headers.insert(RETRY_AFTER, RETRY_SECONDS);
+        if let Self::Domain(error) = self
+            && let Some(seconds) = retry_after(error)
+        {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         Written {
             status,
@@ -150,6 +147,16 @@ impl Edge {
                 StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             ),
         }
+    }
+}
+
+/// The whole seconds after which the same call may succeed: never sooner than the error says, and never zero, which
+/// clients take as an invitation to call at once.
+fn retry_after(error: &Error) -> Option<u64> {
+    match (error.retry_after, &error.kind) {
+        (Some(wait), _) => Some((wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(RETRY_SECONDS)),
+        (None, Kind::Draining | Kind::Throttled) => Some(RETRY_SECONDS),
+        (None, _) => None,
     }
 }
 

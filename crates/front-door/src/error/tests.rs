@@ -107,9 +107,24 @@ fn a_validation_error_lists_its_fields_as_the_model_says() {
 }
 
 #[test]
-fn a_stopping_server_says_when_to_come_back() {
-    let written = Failure::from(Error::new(Kind::Draining, "x")).write(None);
-    assert_eq!(written.headers[RETRY_AFTER], "1");
+fn what_may_succeed_later_says_when() {
+    let plain = |kind| Error::new(kind, "x");
+    let throttled = |milliseconds| plain(Kind::Throttled).retry_in(Duration::from_millis(milliseconds));
+    for (error, seconds) in [
+        (plain(Kind::Draining), Some("1")),
+        (plain(Kind::Throttled), Some("1")),
+        (throttled(0), Some("1")),
+        (throttled(200), Some("1")),
+        (throttled(1000), Some("1")),
+        (throttled(1001), Some("2")),
+        (plain(Kind::SessionBusy), None),
+        (plain(Kind::SessionBusy).retry_in(Duration::from_secs(5)), Some("5")),
+        (plain(Kind::Internal), None),
+    ] {
+        let written = Failure::from(error.clone()).write(None);
+        let said = written.headers.get(RETRY_AFTER).map(|value| value.to_str().unwrap());
+        assert_eq!(said, seconds, "{error:?}");
+    }
 }
 
 #[test]

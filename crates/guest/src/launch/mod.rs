@@ -87,8 +87,7 @@ pub(crate) fn run_agent(
     }
     drop(channel);
     let Files { listener, log, exit } = files;
-    let whole_namespace = matches!(launch.mode, protocol::Mode::Container(_));
-    Supervisor::new(agent, listener, log, exit, launch.port, whole_namespace).run();
+    Supervisor::new(agent, listener, log, exit, launch).run();
     true
 }
 

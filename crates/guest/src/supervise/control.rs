@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 /// Time to send a request, and to take its answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The longest request, hello included.
-const REQUEST: usize = 4096;
+const REQUEST: usize = 16 * 1024;
 /// Answers that a watcher may leave unread before it is dropped.
 const BACKLOG: usize = 64 * 1024;
 
@@ -23,6 +23,8 @@ const BACKLOG: usize = 64 * 1024;
 pub(crate) struct Connection {
     stream: UnixStream,
     phase: Phase,
+    /// What the peer's hello said.
+    epoch: Option<u64>,
     out: Vec<u8>,
     /// When to give it up.
     deadline: Option<Instant>,
@@ -62,6 +64,7 @@ impl Connection {
         Some(Self {
             stream,
             phase,
+            epoch: None,
             out: Vec::new(),
             deadline: Some(Instant::now() + PATIENCE),
         })
@@ -69,6 +72,11 @@ impl Connection {
 
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.deadline
+    }
+
+    /// The epoch of its server, once it has said hello.
+    pub(crate) fn epoch(&self) -> Option<u64> {
+        self.epoch
     }
 
     pub(crate) fn watches(&self) -> bool {
@@ -123,7 +131,10 @@ impl Connection {
         decoder.push(bytes);
         if !*greeted {
             match decoder.take::<Hello>() {
-                Ok(Some(hello)) if hello.version == VERSION => *greeted = true,
+                Ok(Some(hello)) if hello.version == VERSION => {
+                    *greeted = true;
+                    self.epoch = Some(hello.epoch);
+                }
                 Ok(Some(hello)) => {
                     let text = format!(
                         "version {} of the protocol is not spoken here, {VERSION} is",
@@ -141,15 +152,14 @@ impl Connection {
         }
         match decoder.take::<Request>() {
             Ok(Some(request)) => {
-                self.phase = match request {
+                self.phase = match &request {
                     Request::Watch => Phase::Watching,
                     Request::Stop { .. } => Phase::Stopping,
-                    Request::Dial { .. } | Request::Ports | Request::Usage => Phase::Closing,
+                    Request::Dial { .. } | Request::Note { .. } | Request::Ports | Request::Usage => Phase::Closing,
                 };
                 if matches!(request, Request::Watch | Request::Stop { .. }) {
                     self.deadline = None;
                 }
-                self.out = frame::encode(&Hello { version: VERSION }).unwrap_or_default();
                 Step::Asked(request)
             }
             Ok(None) => Step::Wait,
@@ -162,6 +172,22 @@ impl Connection {
                 }
             }
         }
+    }
+
+    /// Says hello, before the answer to a request.
+    pub(crate) fn greet(&mut self, epoch: u64) {
+        let hello = Hello {
+            version: VERSION,
+            epoch,
+        };
+        self.out = frame::encode(&hello).unwrap_or_default();
+    }
+
+    /// Says that the peer has been succeeded; `false`, as nothing more is to come, unless it is slow to read.
+    pub(crate) fn fence(&mut self, epoch: u64) -> bool {
+        self.phase = Phase::Closing;
+        self.deadline = Some(Instant::now() + PATIENCE);
+        self.answer(&Reply::Fenced(epoch))
     }
 
     /// Starts a dial; whether the connection stays.

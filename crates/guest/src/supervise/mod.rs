@@ -4,7 +4,10 @@
 //! and for the server ([`control`]). When the agent's first process ends, all others are killed, the last output is
 //! kept, the exit is written down and told to everyone who asked, and the guest ends.
 //!
-//! Invariant: an idle guest sleeps without a timeout. Invariant: no descriptor here ever blocks the loop.
+//! A server that restarts connects again with a higher epoch, and the guest obeys lower ones no more. One that does not
+//! come back leaves an orphan, which ends by itself.
+//!
+//! Invariant: an idle guest that is watched sleeps without a timeout. Invariant: no descriptor here ever blocks the loop.
 
 mod control;
 mod dial;
@@ -16,7 +19,7 @@ pub(crate) use logs::Log;
 
 use crate::agent::Agent;
 use control::Connection;
-use guest::protocol::{Exit, Reply, Request, State};
+use guest::protocol::{Exit, Launch, Mode, Reply, Request, State};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -49,6 +52,10 @@ pub(crate) struct Supervisor {
     readiness: Readiness,
     kill_at: Option<Instant>,
     forced: bool,
+    /// The highest epoch of a server that has spoken.
+    epoch: u64,
+    orphan_after: Option<Duration>,
+    alone_since: Option<Instant>,
 }
 
 /// What `poll` found.
@@ -61,14 +68,8 @@ struct Ready {
 }
 
 impl Supervisor {
-    pub(crate) fn new(
-        agent: Agent,
-        listener: UnixListener,
-        log: Log,
-        exit_file: File,
-        port: u16,
-        whole_namespace: bool,
-    ) -> Self {
+    pub(crate) fn new(agent: Agent, listener: UnixListener, log: Log, exit_file: File, launch: &Launch) -> Self {
+        let whole_namespace = matches!(launch.mode, Mode::Container(_));
         Self {
             tree: Tree::new(agent.pid, whole_namespace),
             output: agent.output.map(Some),
@@ -77,9 +78,12 @@ impl Supervisor {
             listener,
             connections: Vec::new(),
             state: State::Started,
-            readiness: Readiness::new(port, Instant::now()),
+            readiness: Readiness::new(launch.port, Instant::now()),
             kill_at: None,
             forced: false,
+            epoch: launch.epoch,
+            orphan_after: launch.orphan_after,
+            alone_since: None,
         }
     }
 
@@ -165,6 +169,8 @@ impl Supervisor {
         .into_iter()
         .flatten()
         .chain(self.connections.iter().filter_map(Connection::deadline))
+        .chain(self.log.deadline())
+        .chain(self.orphan_at())
         .min();
         match next.take() {
             None => PollTimeout::NONE,
@@ -181,6 +187,18 @@ impl Supervisor {
             self.kill_at = None;
             self.forced = true;
             self.tree.kill_all();
+        }
+        self.log.release(Some(now));
+        if self.connections.iter().any(Connection::watches) {
+            self.alone_since = None;
+        } else {
+            self.alone_since.get_or_insert(now);
+        }
+        if self.orphan_at().is_some_and(|at| at <= now) {
+            // Once.
+            self.orphan_after = None;
+            self.log.note("no server has held this sandbox for too long: it ends");
+            self.begin_stop(HOST_GRACE);
         }
         if self.readiness.listens(now) {
             self.change(State::Listening);
@@ -222,7 +240,7 @@ impl Supervisor {
                     return;
                 }
                 Ok(count) => {
-                    self.log.append(&buffer[..count]);
+                    self.log.take(index, &buffer[..count]);
                     copied += count;
                 }
                 Err(_) => return,
@@ -240,12 +258,22 @@ impl Supervisor {
     }
 
     fn on_connections(&mut self, ready: &[bool]) {
+        let before = self.epoch;
         // Backwards, so that one that is done can be taken out without moving those still to be looked at.
         for index in (0..self.connections.len().min(ready.len())).rev() {
             if ready[index] && !self.on_connection(index) {
                 self.connections.swap_remove(index);
             }
         }
+        if self.epoch > before {
+            self.connections
+                .retain(|connection| connection.epoch().is_none_or(|epoch| epoch >= self.epoch));
+        }
+    }
+
+    /// When to end because no server has watched for so long; the time runs only then.
+    fn orphan_at(&self) -> Option<Instant> {
+        Some(self.alone_since? + self.orphan_after?)
     }
 
     /// Whether the connection stays.
@@ -254,7 +282,18 @@ impl Supervisor {
             control::Step::Wait => true,
             control::Step::Close => false,
             control::Step::Asked(request) => {
+                let epoch = self.connections[index].epoch().unwrap_or(0);
+                let highest = self.epoch.max(epoch);
+                self.connections[index].greet(highest);
+                if epoch < highest {
+                    return self.connections[index].fence(highest);
+                }
+                self.epoch = highest;
                 let reply = match request {
+                    Request::Note { text } => {
+                        self.log.note(&text);
+                        Reply::Noted
+                    }
                     Request::Watch => Reply::State(self.state),
                     Request::Dial { port } => return self.connections[index].dial(port),
                     Request::Stop { grace } => {
@@ -281,6 +320,7 @@ impl Supervisor {
         for index in 0..self.output.len() {
             self.copy_output(index, usize::MAX);
         }
+        self.log.release(None);
         if let Ok(text) = serde_json::to_vec(&exit) {
             // A full disk leaves the file empty; those who watch are told below.
             let _ = self.exit_file.write_all(&text);

@@ -1,30 +1,29 @@
-//! Whether the agent's port accepts connections: tried often at first, since most agents take a moment, then less often.
+//! Whether the agent's port accepts connections: tried again and again, with pauses in proportion to the time waited so
+//! far. A fast agent is noticed at once, a slow one soon compared with its own time, and neither costs much.
 
-use super::dial::Attempt;
+use super::dial::Knock;
 use std::time::{Duration, Instant};
 
-/// How often at first.
-const FIRST: Duration = Duration::from_millis(1);
-/// For how long that often; a Python agent with few imports listens within it.
-const EAGER: Duration = Duration::from_millis(500);
-/// How often at last.
-const LAST: Duration = Duration::from_millis(20);
+/// The part of the time waited so far that a pause may take.
+const PART: u32 = 256;
+/// The shortest pause.
+const LEAST: Duration = Duration::from_millis(1);
+/// The longest pause.
+const MOST: Duration = Duration::from_millis(20);
 
 /// The state of the attempts.
 pub(crate) struct Readiness {
-    port: u16,
+    knock: Knock,
     started: Instant,
     next: Option<Instant>,
-    pause: Duration,
 }
 
 impl Readiness {
     pub(crate) fn new(port: u16, now: Instant) -> Self {
         Self {
-            port,
+            knock: Knock::new(port),
             started: now,
-            next: Some(now + FIRST),
-            pause: FIRST,
+            next: Some(now + LEAST),
         }
     }
 
@@ -38,15 +37,28 @@ impl Readiness {
         if self.next.is_none_or(|at| at > now) {
             return false;
         }
-        // An attempt that is still pending belongs to a listener whose backlog is full: it listens.
-        if matches!(Attempt::start(self.port), Attempt::Refused) {
-            if now.duration_since(self.started) > EAGER {
-                self.pause = (self.pause + self.pause / 8 + Duration::from_micros(1)).min(LAST);
-            }
-            self.next = Some(now + self.pause);
+        if !self.knock.once() {
+            self.next = Some(now + pause(now.duration_since(self.started)));
             return false;
         }
         self.next = None;
         true
+    }
+}
+
+fn pause(waited: Duration) -> Duration {
+    (waited / PART).clamp(LEAST, MOST)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_is_small_beside_the_time_waited() {
+        for (waited, wanted) in [(0, 1000), (100, 1000), (1000, 3906), (5000, 19_531), (60_000, 20_000)] {
+            let found = pause(Duration::from_millis(waited)).as_micros();
+            assert_eq!(found, wanted, "after {waited} ms");
+        }
     }
 }

@@ -34,7 +34,7 @@ pub(crate) struct Entry {
 }
 
 /// What one endpoint can do for a caller.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum Serving {
     /// It serves this.
     Live(Arc<Deployment>),
@@ -47,6 +47,21 @@ pub(crate) enum Serving {
         /// Why the version cannot serve.
         reason: String,
     },
+}
+
+impl Entry {
+    /// What its endpoints serve.
+    pub(crate) fn targets(&self) -> Vec<Target> {
+        let live = self.endpoints.iter().filter_map(|(endpoint, serving)| match serving {
+            Serving::Live(deployment) => Some(Target {
+                endpoint: endpoint.clone(),
+                deployment: Arc::clone(deployment),
+                switches: Arc::clone(&self.switches),
+            }),
+            Serving::NotYet | Serving::Unfit { .. } => None,
+        });
+        live.collect()
+    }
 }
 
 impl Catalog {
@@ -94,6 +109,20 @@ impl Catalog {
         self.runtimes.rcu(|old| {
             let mut new = HashMap::clone(old);
             new.insert(runtime.clone(), Arc::clone(&entry));
+            new
+        });
+    }
+
+    /// Puts other switches of a runtime in force. One that is not here gets them when it is published.
+    pub(crate) fn switch(&self, runtime: &RuntimeId, switches: &Arc<Switches>) {
+        self.runtimes.rcu(|old| {
+            let mut new = HashMap::clone(old);
+            if let Some(entry) = new.get_mut(runtime) {
+                *entry = Arc::new(Entry {
+                    endpoints: entry.endpoints.clone(),
+                    switches: Arc::clone(switches),
+                });
+            }
             new
         });
     }

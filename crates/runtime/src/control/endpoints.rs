@@ -31,7 +31,7 @@ impl Inner {
             .map(version_number)
             .transpose()?;
         let tags = request.tags.unwrap_or_default();
-        tags::check(&tags)?;
+        tags::check_endpoint(&tags)?;
         let endpoint_id = format!("{name}-{}", random_tail());
         let mut tries = Tries::default();
         loop {

@@ -4,6 +4,7 @@
 use crate::deployment::Deployment;
 use domain::id::{RuntimeId, Version};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// What is known of one version.
@@ -18,6 +19,11 @@ pub(crate) enum Known {
 /// Knowledge of the versions that endpoints use.
 #[derive(Debug, Default)]
 pub(crate) struct Table(Mutex<State>);
+
+/// The digest of an unpacked package, which is the name of its directory.
+pub(crate) fn digest_of(package: &Path) -> Option<String> {
+    Some(package.file_name()?.to_string_lossy().into_owned())
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -66,9 +72,7 @@ impl Table {
         let mut state = self.lock();
         state.handed_out.retain(|deployment| deployment.strong_count() > 0);
         let alive = state.handed_out.iter().filter_map(Weak::upgrade);
-        alive
-            .filter_map(|d| d.package.file_name().map(|name| name.to_string_lossy().into_owned()))
-            .collect()
+        alive.filter_map(|d| digest_of(&d.package)).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

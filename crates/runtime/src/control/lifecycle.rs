@@ -8,8 +8,11 @@
 //!           and the same failures; `live` changes only when `target` is fit
 //! ```
 //!
-//! A version is *fit* when its artifact was fetched, unpacked and can be run on this host. `DEFAULT` gets every new
-//! version as its target; other endpoints get a target only when they are told. A failed update leaves `live` alone.
+//! A version is *fit* when its artifact was fetched, unpacked and can be run on this host. An endpoint moves to a fit
+//! version when that is *warm* too: as many sandboxes as shall be ready for it are, or have had their time. `DEFAULT` gets
+//! every new version as its target; other endpoints get a target only when they are told. A runtime is READY when
+//! `DEFAULT` has followed, so that a client that reads READY is served by the new version. A failed update leaves `live`
+//! alone.
 //!
 //! Invariant: an endpoint never loses its live version but by its own deletion.
 
@@ -31,18 +34,24 @@ pub(crate) enum Fitness {
     },
 }
 
-/// Moves a runtime and its endpoints on as far as their versions allow. Answers whether anything changed; endpoints
-/// in [`State::Deleting`] are left to the caller, who removes their records.
+/// Moves a runtime and its endpoints on as far as their versions allow. `is_warm` is about an endpoint's target, and
+/// asked only if that is fit. Answers whether anything changed; endpoints in [`State::Deleting`] are left to the caller,
+/// who removes their records.
 pub(crate) fn settle(
     runtime: &mut Runtime,
     endpoints: &mut [Endpoint],
     now: Timestamp,
     fitness: impl Fn(Version) -> Fitness,
+    is_warm: impl Fn(&Endpoint) -> bool,
 ) -> bool {
     let mut changed = false;
     if let Some(pending) = runtime.pending {
+        let follows_later = endpoints
+            .iter()
+            .any(|e| e.name.is_default() && is_moving(e) && e.target == Some(pending) && !is_warm(e));
         let next = match fitness(pending) {
             Fitness::Preparing => None,
+            Fitness::Fit if follows_later => None,
             Fitness::Fit => Some(State::Ready),
             Fitness::Unfit { reason } => Some(runtime.state.failed(reason)),
         };
@@ -54,19 +63,29 @@ pub(crate) fn settle(
         }
     }
     for endpoint in endpoints {
-        changed |= settle_endpoint(endpoint, now, &fitness);
+        changed |= settle_endpoint(endpoint, now, &fitness, &is_warm);
     }
     changed
 }
 
-fn settle_endpoint(endpoint: &mut Endpoint, now: Timestamp, fitness: impl Fn(Version) -> Fitness) -> bool {
-    if !matches!(endpoint.state, State::Creating | State::Updating) {
+fn is_moving(endpoint: &Endpoint) -> bool {
+    matches!(endpoint.state, State::Creating | State::Updating)
+}
+
+fn settle_endpoint(
+    endpoint: &mut Endpoint,
+    now: Timestamp,
+    fitness: impl Fn(Version) -> Fitness,
+    is_warm: impl Fn(&Endpoint) -> bool,
+) -> bool {
+    if !is_moving(endpoint) {
         return false;
     }
     // An endpoint in transition without a target has nothing to wait for: its live version serves.
     let outcome = endpoint.target.map_or(Fitness::Fit, &fitness);
     match outcome {
         Fitness::Preparing => return false,
+        Fitness::Fit if endpoint.target.is_some() && !is_warm(endpoint) => return false,
         Fitness::Fit => {
             endpoint.live = endpoint.target.take().or(endpoint.live);
             endpoint.state = State::Ready;
@@ -99,8 +118,7 @@ pub(crate) fn begin_move(endpoint: &mut Endpoint, target: Version, now: Timestam
 
 /// Whether an endpoint serves a version or is about to.
 pub(crate) fn uses(endpoint: &Endpoint, version: Version) -> bool {
-    let awaited = matches!(endpoint.state, State::Creating | State::Updating);
-    endpoint.live == Some(version) || (awaited && endpoint.target == Some(version))
+    endpoint.live == Some(version) || (is_moving(endpoint) && endpoint.target == Some(version))
 }
 
 #[cfg(test)]
@@ -108,7 +126,7 @@ mod tests {
     use super::*;
     use domain::id::{EndpointName, RuntimeId, RuntimeName};
     use proptest::prelude::*;
-    use std::collections::{BTreeMap, HashMap};
+    use std::collections::{BTreeMap, HashMap, HashSet};
 
     fn runtime() -> Runtime {
         Runtime {
@@ -149,15 +167,16 @@ mod tests {
         }
     }
 
+    /// Settles with the same answer for every version, and all of them warm.
+    fn settle_all(runtime: &mut Runtime, endpoints: &mut [Endpoint], fitness: impl Fn(Version) -> Fitness) -> bool {
+        settle(runtime, endpoints, Timestamp::UNIX_EPOCH, fitness, |_| true)
+    }
+
     #[test]
     fn a_first_version_that_is_fit_makes_runtime_and_default_ready() {
         let (mut runtime, mut endpoints) = (runtime(), [endpoint("DEFAULT", Version(1))]);
-        assert!(!settle(&mut runtime, &mut endpoints, Timestamp::UNIX_EPOCH, |_| {
-            Fitness::Preparing
-        }));
-        assert!(settle(&mut runtime, &mut endpoints, Timestamp::UNIX_EPOCH, |_| {
-            Fitness::Fit
-        }));
+        assert!(!settle_all(&mut runtime, &mut endpoints, |_| { Fitness::Preparing }));
+        assert!(settle_all(&mut runtime, &mut endpoints, |_| { Fitness::Fit }));
         assert_eq!((runtime.state, runtime.pending), (State::Ready, None));
         let [default] = endpoints;
         assert_eq!(
@@ -169,10 +188,10 @@ mod tests {
     #[test]
     fn a_failed_update_leaves_the_live_version_serving() {
         let (mut runtime, mut endpoints) = (runtime(), [endpoint("DEFAULT", Version(1))]);
-        settle(&mut runtime, &mut endpoints, Timestamp::UNIX_EPOCH, |_| Fitness::Fit);
+        settle_all(&mut runtime, &mut endpoints, |_| Fitness::Fit);
         begin_update(&mut runtime, &mut endpoints[0], Timestamp::UNIX_EPOCH);
         assert_eq!((&runtime.state, runtime.latest), (&State::Updating, Version(2)));
-        settle(&mut runtime, &mut endpoints, Timestamp::UNIX_EPOCH, |_| unfit());
+        settle_all(&mut runtime, &mut endpoints, |_| unfit());
         assert_eq!(runtime.state.word(), "UPDATE_FAILED");
         assert_eq!(endpoints[0].state.word(), "UPDATE_FAILED");
         assert_eq!(endpoints[0].live, Some(Version(1)));
@@ -181,14 +200,33 @@ mod tests {
     #[test]
     fn a_failed_creation_can_be_mended_by_an_update() {
         let (mut runtime, mut endpoints) = (runtime(), [endpoint("DEFAULT", Version(1))]);
-        settle(&mut runtime, &mut endpoints, Timestamp::UNIX_EPOCH, |_| unfit());
+        settle_all(&mut runtime, &mut endpoints, |_| unfit());
         assert_eq!(
             (runtime.state.word(), endpoints[0].state.word()),
             ("CREATE_FAILED", "CREATE_FAILED")
         );
         begin_update(&mut runtime, &mut endpoints[0], Timestamp::UNIX_EPOCH);
-        settle(&mut runtime, &mut endpoints, Timestamp::UNIX_EPOCH, |_| Fitness::Fit);
+        settle_all(&mut runtime, &mut endpoints, |_| Fitness::Fit);
         assert_eq!((&runtime.state, endpoints[0].live), (&State::Ready, Some(Version(2))));
+    }
+
+    #[test]
+    fn an_endpoint_waits_for_its_warm_sandboxes_and_the_runtime_for_default() {
+        let mut runtime = runtime();
+        let mut endpoints = [endpoint("DEFAULT", Version(1)), endpoint("prod", Version(1))];
+        let fit = |_| Fitness::Fit;
+        let now = Timestamp::UNIX_EPOCH;
+        assert!(settle(&mut runtime, &mut endpoints, now, fit, |e| e.name.as_str() == "prod"));
+        assert_eq!((&runtime.state, runtime.pending), (&State::Creating, Some(Version(1))));
+        assert_eq!((endpoints[0].live, endpoints[1].live), (None, Some(Version(1))));
+        assert!(!settle(&mut runtime, &mut endpoints, now, fit, |_| false));
+        assert!(settle(&mut runtime, &mut endpoints, now, fit, |_| true));
+        assert_eq!((&runtime.state, endpoints[0].live), (&State::Ready, Some(Version(1))));
+
+        // What is unfit fails at once, warm or not.
+        begin_update(&mut runtime, &mut endpoints[0], now);
+        assert!(settle(&mut runtime, &mut endpoints, now, |_| unfit(), |_| false));
+        assert_eq!(runtime.state.word(), "UPDATE_FAILED");
     }
 
     #[derive(Debug, Clone)]
@@ -196,6 +234,7 @@ mod tests {
         Update,
         Move(usize, u32),
         Decide(u32, bool),
+        Warm(usize, u32),
         Settle,
     }
 
@@ -204,19 +243,22 @@ mod tests {
             Just(Step::Update),
             (0usize..3, 1u32..6).prop_map(|(e, v)| Step::Move(e, v)),
             (1u32..6, any::<bool>()).prop_map(|(v, fit)| Step::Decide(v, fit)),
+            (0usize..3, 1u32..6).prop_map(|(e, v)| Step::Warm(e, v)),
             Just(Step::Settle),
         ]
     }
 
     proptest! {
-        /// Whatever happens: only fit versions are live, a live version is never lost, and once every version is
-        /// decided, settling leaves nothing in transition.
+        /// Whatever happens: only fit and warm versions are live, a live version is never lost, a runtime is READY only
+        /// when DEFAULT has its version, and once every version is decided and warm, settling leaves nothing in
+        /// transition.
         #[test]
         fn live_versions_are_fit_and_nothing_hangs(steps in prop::collection::vec(step(), 0..40)) {
             let mut runtime = runtime();
             let mut endpoints =
                 [endpoint("DEFAULT", Version(1)), endpoint("prod", Version(1)), endpoint("test", Version(1))];
             let mut decided: HashMap<u32, bool> = HashMap::new();
+            let mut warm: HashSet<(String, Version)> = HashSet::new();
             let look = |decided: &HashMap<u32, bool>, v: Version| match decided.get(&v.0) {
                 None => Fitness::Preparing,
                 Some(true) => Fitness::Fit,
@@ -234,20 +276,29 @@ mod tests {
                     Step::Decide(version, fit) if version < runtime.next.0 => {
                         decided.entry(version).or_insert(fit);
                     }
+                    Step::Warm(which, version) => {
+                        warm.insert((endpoints[which].name.to_string(), Version(version)));
+                    }
                     Step::Settle => {
-                        settle(&mut runtime, &mut endpoints, Timestamp::UNIX_EPOCH, |v| look(&decided, v));
+                        settle(&mut runtime, &mut endpoints, Timestamp::UNIX_EPOCH, |v| look(&decided, v), |e| {
+                            e.target.is_some_and(|target| warm.contains(&(e.name.to_string(), target)))
+                        });
                     }
                     _ => {}
                 }
                 for (endpoint, had) in endpoints.iter().zip(had) {
                     prop_assert!(endpoint.live.is_some() || !had);
-                    prop_assert!(endpoint.live.is_none_or(|v| decided.get(&v.0) == Some(&true)));
+                    let is_good = |v: Version| {
+                        decided.get(&v.0) == Some(&true) && warm.contains(&(endpoint.name.to_string(), v))
+                    };
+                    prop_assert!(endpoint.live.is_none_or(is_good));
                 }
+                prop_assert!(runtime.state != State::Ready || endpoints[0].live == Some(runtime.latest));
             }
             for version in 1..runtime.next.0 {
                 decided.entry(version).or_insert(true);
             }
-            settle(&mut runtime, &mut endpoints, Timestamp::UNIX_EPOCH, |v| look(&decided, v));
+            settle_all(&mut runtime, &mut endpoints, |v| look(&decided, v));
             prop_assert!(runtime.state.is_settled() && runtime.pending.is_none());
             prop_assert!(endpoints.iter().all(|e| e.state.is_settled()));
         }

@@ -2,7 +2,7 @@
 //!
 //! Read in this order: `record` (what is kept), `lifecycle` (how it moves, pure), `runtimes`, `versions`, `endpoints`
 //! and `tags` (the operations), `settings` and `headers` (what a request may ask for), `reconcile` (the work behind
-//! CREATING, UPDATING and DELETING) with `work` and `fitness`; then the helpers `store`, `idempotency`, `page`, `view`.
+//! CREATING, UPDATING and DELETING) with `work`, `fitness`, `warming` and `publish`; then the helpers `store`, `idempotency`, `page`, `view`.
 //!
 //! An operation reads, decides, commits with the revisions that it read, and answers; the reconciler does the rest and
 //! keeps the [`Catalog`] in step. A call that changes something runs to its end even if its client goes away.
@@ -16,7 +16,8 @@ mod fitness;
 mod headers;
 mod idempotency;
 mod lifecycle;
-mod page;
+pub(crate) mod page;
+mod publish;
 mod reconcile;
 pub(crate) mod record;
 mod runtimes;
@@ -27,6 +28,7 @@ mod tags;
 mod tests;
 mod versions;
 mod view;
+mod warming;
 mod work;
 
 pub use config::Quotas;
@@ -37,10 +39,11 @@ use crate::session::Router;
 use api::operations as op;
 use domain::arn::ResourceArn;
 use domain::id::{AccountId, Region, RuntimeId};
-use domain::{Clock, Error, RuntimeArn};
+use domain::{Clock, Error, Kind, RuntimeArn};
 use futures_util::StreamExt;
 use record::Runtime;
 use serde_json::{Map, Value};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use storage::Records;
@@ -112,6 +115,7 @@ pub(crate) struct Inner {
     clock: Clock,
     queue: Arc<work::Queue>,
     fitness: Arc<fitness::Table>,
+    warming: Arc<warming::Warming>,
     tracker: TaskTracker,
     cancel: CancellationToken,
 }
@@ -120,6 +124,12 @@ impl Control {
     /// Reads all records, fills the catalog with everything that can serve, and starts the background work, which
     /// goes on with whatever the last process left half done.
     pub async fn recover(parts: Parts) -> Result<Self, Error> {
+        let sessions = parts.sessions.clone();
+        Self::recover_with(parts, Box::new(move |target| sessions.warming(target))).await
+    }
+
+    /// The same with another judge of what is warm.
+    async fn recover_with(parts: Parts, warm: warming::Source) -> Result<Self, Error> {
         let Parts {
             region,
             account,
@@ -149,6 +159,7 @@ impl Control {
                     .max(SETTLE_AT_ONCE),
             })),
             fitness: Arc::default(),
+            warming: Arc::new(warming::Warming::new(warm)),
             tracker: TaskTracker::new(),
             cancel: cancel.clone(),
         });
@@ -160,6 +171,7 @@ impl Control {
                 async move { inner.settle_at_start(&runtime.value).await }
             })
             .await;
+        inner.end_strays();
         inner.queue.add(work::Job::Collect);
         tracing::info!(runtimes = count, "the control plane is ready");
         inner.tracker.spawn(Arc::clone(&inner).dispatch());
@@ -232,6 +244,18 @@ impl Inner {
         if let Err(error) = self.settle(&runtime.id).await {
             tracing::error!(runtime = %runtime.id, %error, "a runtime cannot be settled yet");
             self.queue.add(work::Job::Settle(runtime.id.clone()));
+        }
+    }
+
+    /// Ends sessions that were taken over and whose endpoint was deleted in the last process' last moments.
+    fn end_strays(&self) {
+        let endpoints: BTreeSet<_> = self.sessions.endpoints();
+        for (runtime, endpoint) in endpoints {
+            let gone =
+                matches!(self.catalog.resolve(&runtime, Some(&endpoint)), Err(error) if error.kind == Kind::NotFound);
+            if gone {
+                self.end_sessions_of(&runtime, &endpoint);
+            }
         }
     }
 

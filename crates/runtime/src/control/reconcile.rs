@@ -10,22 +10,23 @@
 //! fails for a reason of the artifact writes the reason down and is done.
 
 use super::Inner;
-use super::fitness::Known;
+use super::fitness::{Known, digest_of};
 use super::idempotency::outlives_runtime;
 use super::lifecycle::{self, Fitness};
+use super::publish::Versions;
 use super::record::{
     ClientToken, Document, Endpoint, Name, Pinned, Runtime, State, USAGE_KEY, Usage, VersionRecord, VersionState,
     children_of, version_key,
 };
 use super::store::{Change, Outcome, Stored, Tries};
 use super::work::Job;
-use crate::catalog::{Entry, Serving};
 use crate::deployment::Deployment;
 use crate::session::Reason;
+use crate::switches::Switches;
 use domain::Error;
-use domain::id::{RuntimeId, Version};
+use domain::id::{EndpointName, RuntimeId, Version};
 use futures_util::FutureExt;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,13 +40,6 @@ const RESTORE_PERIOD: Duration = Duration::from_secs(30);
 const END_SESSIONS: Duration = Duration::from_secs(120);
 /// How many documents one commit deletes.
 const CHUNK: usize = 500;
-
-/// What is known of the versions that a runtime's endpoints use.
-#[derive(Default)]
-struct Versions {
-    fitness: HashMap<Version, Fitness>,
-    deployments: HashMap<Version, Arc<Deployment>>,
-}
 
 impl Inner {
     /// Takes jobs from the queue until the control plane is shut down.
@@ -66,7 +60,7 @@ impl Inner {
     }
 
     /// Runs something of ours that is dropped when the control plane is shut down.
-    fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+    pub(super) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
         let cancel = self.cancel.clone();
         self.tracker.spawn(async move {
             tokio::select! {
@@ -106,7 +100,7 @@ impl Inner {
         let mut tries = Tries::default();
         loop {
             let Some(runtime) = self.store.get::<Runtime>(id.as_str()).await? else {
-                self.catalog.remove(id);
+                self.withdraw(id);
                 self.fitness.forget(id);
                 return Ok(());
             };
@@ -121,9 +115,13 @@ impl Inner {
 
             let mut new_runtime = runtime.value.clone();
             let mut new_endpoints: Vec<Endpoint> = staying.iter().map(|e| e.value.clone()).collect();
+            let switches = Arc::new(Switches::recorded(id, &runtime.value.tags));
+            let cold = self.still_cold(id, &new_endpoints, |e, version| versions.target(e, version, &switches));
             let fitness = |version| versions.fitness.get(&version).cloned().unwrap_or(Fitness::Preparing);
-            let moved = lifecycle::settle(&mut new_runtime, &mut new_endpoints, self.clock.now(), fitness);
-            self.catalog.publish(id, versions.entry(&new_endpoints));
+            let is_warm = |endpoint: &Endpoint| !cold.contains(&endpoint.name);
+            let now = self.clock.now();
+            let moved = lifecycle::settle(&mut new_runtime, &mut new_endpoints, now, fitness, is_warm);
+            self.publish(id, versions.entry(&new_endpoints, switches));
             if !moved && leaving.is_empty() {
                 return Ok(());
             }
@@ -142,7 +140,7 @@ impl Inner {
             }
             for endpoint in &leaving {
                 change.delete(endpoint);
-                self.end_sessions_of(&endpoint.value);
+                self.end_sessions_of(id, &endpoint.value.name);
             }
             if self.store.commit(change).await? == Outcome::Done {
                 if runtime.value.state != new_runtime.state {
@@ -230,8 +228,8 @@ impl Inner {
     }
 
     /// Ends the sessions of an endpoint that is gone from the catalog. Nobody waits for it: an agent may take its grace.
-    fn end_sessions_of(&self, endpoint: &Endpoint) {
-        let (sessions, runtime, name) = (self.sessions.clone(), endpoint.runtime.clone(), endpoint.name.clone());
+    pub(super) fn end_sessions_of(&self, runtime: &RuntimeId, endpoint: &EndpointName) {
+        let (sessions, runtime, name) = (self.sessions.clone(), runtime.clone(), endpoint.clone());
         self.spawn(async move {
             let ended = sessions.end_endpoint(&runtime, &name, Reason::RuntimeDeleted);
             if timeout(END_SESSIONS, ended).await.is_err() {
@@ -314,7 +312,7 @@ impl Inner {
 
     /// Ends a runtime's sessions and removes all its records, those that others depend on last.
     async fn finish_deletion(&self, id: &RuntimeId) -> Result<(), Error> {
-        self.catalog.remove(id);
+        self.withdraw(id);
         let ended = timeout(END_SESSIONS, self.sessions.end_runtime(id, Reason::RuntimeDeleted)).await;
         ended.map_err(|_| Error::internal(format!("the sessions of '{id}' do not end")))?;
         self.delete_children::<ClientToken>(id, |token| !outlives_runtime(&token.key, id))
@@ -393,40 +391,8 @@ impl Inner {
                 _ => None,
             }));
         }
+        keep.extend(self.sessions.packages().iter().filter_map(|path| digest_of(path)));
         self.artifacts.collect(keep).await.map_err(Error::internal)
-    }
-}
-
-impl Versions {
-    /// What the catalog shall say.
-    fn entry(&self, endpoints: &[Endpoint]) -> Entry {
-        let endpoints = endpoints
-            .iter()
-            .map(|endpoint| (endpoint.name.clone(), self.serving(endpoint)));
-        Entry {
-            endpoints: endpoints.collect(),
-            switches: Arc::default(),
-        }
-    }
-
-    fn serving(&self, endpoint: &Endpoint) -> Serving {
-        let Some(live) = endpoint.live else {
-            return match (endpoint.state.reason(), endpoint.target) {
-                (Some(reason), Some(version)) => Serving::Unfit {
-                    version,
-                    reason: reason.to_owned(),
-                },
-                _ => Serving::NotYet,
-            };
-        };
-        match (self.deployments.get(&live), self.fitness.get(&live)) {
-            (Some(deployment), _) => Serving::Live(Arc::clone(deployment)),
-            (None, Some(Fitness::Unfit { reason })) => Serving::Unfit {
-                version: live,
-                reason: reason.clone(),
-            },
-            _ => Serving::NotYet,
-        }
     }
 }
 

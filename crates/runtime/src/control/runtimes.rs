@@ -23,7 +23,7 @@ impl Inner {
         let name = RuntimeName::parse(&request.agent_runtime_name)
             .map_err(|invalid| Error::invalid_field("agentRuntimeName", invalid.to_string()))?;
         let tags = request.tags.take().unwrap_or_default();
-        tags::check(&tags)?;
+        tags::check_runtime(&tags)?;
         let settings = settings::from_create(request, &self.quotas)?;
         let id = RuntimeId::generate(&name);
         let mut tries = Tries::default();

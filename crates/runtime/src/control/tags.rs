@@ -1,14 +1,17 @@
-//! Tags of runtimes and endpoints.
+//! Tags of runtimes and endpoints. Some tags of a runtime are [`Switches`], in force when the call is answered.
 
 use super::record::{Endpoint, Runtime};
 use super::runtimes::quota;
 use super::store::{Change, Outcome, Stored, Tries};
+use super::work::Job;
 use super::{Inner, own_arn, typed};
+use crate::switches::{self, Switches};
 use api::control as wire;
 use domain::Error;
 use domain::arn::ResourceArn;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 type Tags = BTreeMap<String, String>;
 
@@ -27,7 +30,10 @@ impl Inner {
     /// Adds tags, or gives those that are there another value.
     pub(super) async fn tag(&self, input: Map<String, Value>) -> Result<Map<String, Value>, Error> {
         let request: wire::TagResourceRequest = typed(input)?;
-        check(&request.tags)?;
+        match own_arn("resourceArn", &request.resource_arn, &self.region, &self.account)? {
+            ResourceArn::Runtime(_) => check_runtime(&request.tags)?,
+            ResourceArn::Endpoint(_) => check_endpoint(&request.tags)?,
+        }
         self.change_tags(&request.resource_arn, |tags| {
             tags.extend(request.tags.clone());
             if tags.len() > MOST as usize {
@@ -72,11 +78,13 @@ impl Inner {
         let mut tries = Tries::default();
         loop {
             let mut change = Change::default();
+            let mut switched = None;
             match self.tagged(arn).await? {
                 Tagged::Runtime(read) => {
                     let mut new = read.value.clone();
                     edit(&mut new.tags)?;
                     change.replace(&read, &new);
+                    switched = Some(new);
                 }
                 Tagged::Endpoint(read) => {
                     let mut new = read.value.clone();
@@ -85,6 +93,13 @@ impl Inner {
                 }
             }
             if self.store.commit(change).await? == Outcome::Done {
+                if let Some(runtime) = switched {
+                    let switches = Switches::recorded(&runtime.id, &runtime.tags);
+                    self.catalog.switch(&runtime.id, &Arc::new(switches));
+                    // Two calls may publish in another order than they committed; settling puts that right, and tells
+                    // the sessions.
+                    self.queue.add(Job::Settle(runtime.id));
+                }
                 return Ok(());
             }
             tries.again().await?;
@@ -104,8 +119,19 @@ impl Inner {
     }
 }
 
-/// Whether a caller may set these tags.
-pub(super) fn check(tags: &Tags) -> Result<(), Error> {
+/// Whether a caller may give a runtime these tags.
+pub(super) fn check_runtime(tags: &Tags) -> Result<(), Error> {
+    check_reserved(tags)?;
+    Switches::read(tags).map(|_| ())
+}
+
+/// Whether a caller may give an endpoint these tags.
+pub(super) fn check_endpoint(tags: &Tags) -> Result<(), Error> {
+    check_reserved(tags)?;
+    switches::refuse(tags)
+}
+
+fn check_reserved(tags: &Tags) -> Result<(), Error> {
     match tags.keys().find(|key| key.to_ascii_lowercase().starts_with(RESERVED)) {
         Some(key) => Err(Error::invalid_field(
             "tags",

@@ -118,8 +118,9 @@ async fn adopt(shared: &Arc<Shared>, row: Option<&Report>, id: &SandboxId, owned
     };
     let session = Session::new(owned.key, &owned.target, owned.created, past, &shared.config);
     if let Some(row) = row {
-        session.facts.lock().resume(row.clone());
+        session.facts.lock().resume(row.clone(), old);
     }
+    session.calls.adopt();
     let adopted = Adopted {
         sandbox,
         healthy: owned.healthy,

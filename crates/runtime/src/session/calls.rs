@@ -5,6 +5,8 @@
 use super::gate::Pass;
 use super::live::Session;
 use super::report::{Failure, Usage};
+use domain::Error;
+use jiff::Timestamp;
 use std::collections::VecDeque;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,8 +25,8 @@ pub(crate) struct Calls {
     requests: AtomicU64,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
-    /// From the session's birth to the first byte of its first answer.
-    first_byte: OnceLock<Duration>,
+    /// From the session's birth to the first byte of its first answer; nothing inside if that was another process's.
+    first_byte: OnceLock<Option<Duration>>,
     flights: Mutex<Flights>,
     last_failure: Mutex<Option<Failure>>,
 }
@@ -69,7 +71,7 @@ impl InFlight {
             return None;
         }
         let now = self.pass.now();
-        self.pass.calls.first_byte.set(now).ok().map(|()| now)
+        self.pass.calls.first_byte.set(Some(now)).ok().map(|()| now)
     }
 }
 
@@ -99,8 +101,13 @@ impl Calls {
     }
 
     /// A call failed.
-    pub(crate) fn failed(&self, failure: Failure) {
-        *lock(&self.last_failure) = Some(failure);
+    pub(crate) fn failed(&self, at: Timestamp, request: Uuid, error: &Error) {
+        *lock(&self.last_failure) = Some(Failure {
+            at,
+            request_id: request.to_string(),
+            message: error.message.clone(),
+            detail: error.detail.as_deref().map(str::to_owned),
+        });
     }
 
     /// The request that something at a moment belongs to: that of the one call in flight, if there was exactly one.
@@ -113,7 +120,12 @@ impl Calls {
     }
 
     pub(super) fn first_byte(&self) -> Option<Duration> {
-        self.first_byte.get().copied()
+        self.first_byte.get().copied().flatten()
+    }
+
+    /// The session has been called before this process had it.
+    pub(super) fn adopt(&self) {
+        let _ = self.first_byte.set(None);
     }
 
     /// Adds what was counted to what else is known of the session's use.

@@ -36,6 +36,8 @@ pub(super) struct Facts {
     usage: Usage,
     /// When memory was looked at last, and how much it was.
     sampled: Option<(Duration, u64)>,
+    /// From when on this process counts memory.
+    counted_from: Option<Duration>,
 }
 
 impl Shared {
@@ -46,8 +48,9 @@ impl Shared {
 }
 
 impl Facts {
-    /// Goes on where an earlier server process was.
-    pub(super) fn resume(&mut self, report: Report) {
+    /// Goes on where an earlier server process was. Memory between its last look and now is not counted.
+    pub(super) fn resume(&mut self, report: Report, now: Duration) {
+        self.counted_from = Some(now);
         self.start = report.start;
         self.usage = report.usage;
         self.transitions = report.transitions.into();
@@ -73,7 +76,10 @@ impl Facts {
         self.usage.cpu_seconds = usage.cpu.as_secs_f64().max(self.usage.cpu_seconds);
         let peak = usage.memory_peak.max(usage.memory);
         self.usage.memory_peak_bytes = self.usage.memory_peak_bytes.max(peak);
-        let (since, before) = self.sampled.unwrap_or((self.started.unwrap_or(now), usage.memory));
+        let (since, before) = self.sampled.unwrap_or_else(|| {
+            let from = self.counted_from.or(self.started).unwrap_or(now);
+            (from, usage.memory)
+        });
         #[expect(
             clippy::cast_precision_loss,
             reason = "memory in gigabytes needs no more than 52 bits"
@@ -168,6 +174,22 @@ mod tests {
         } = facts.usage;
         assert_eq!((cpu_seconds, memory_peak_bytes), (2.0, 3_000_000_000));
         assert!((memory_gb_seconds - 21.5).abs() < 1e-9, "{memory_gb_seconds}");
+    }
+
+    #[test]
+    fn memory_is_not_counted_twice_over_a_restart() {
+        let mut facts = Facts {
+            started: Some(Duration::ZERO),
+            counted_from: Some(Duration::from_secs(100)),
+            ..Facts::default()
+        };
+        facts.usage.memory_gb_seconds = 5.0;
+        let usage = sandbox::Usage {
+            memory: 1_000_000_000,
+            ..sandbox::Usage::default()
+        };
+        facts.sample(Duration::from_secs(101), &usage);
+        assert!((facts.usage.memory_gb_seconds - 6.0).abs() < 1e-9);
     }
 
     #[test]

@@ -184,11 +184,19 @@ pub(super) fn milliseconds(duration: std::time::Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e3
 }
 
+impl RuntimeArnText {
+    /// The runtime's id.
+    #[must_use]
+    pub fn runtime_id(&self) -> &str {
+        self.0.rsplit('/').next().unwrap_or_default()
+    }
+}
+
 impl Report {
     /// The runtime's id, from its ARN.
     #[must_use]
     pub fn runtime_id(&self) -> &str {
-        self.agent_runtime_arn.0.rsplit('/').next().unwrap_or_default()
+        self.agent_runtime_arn.runtime_id()
     }
 }
 
@@ -218,5 +226,52 @@ impl Reason {
     #[must_use]
     pub fn is_bad(self) -> bool {
         matches!(self, Self::Unhealthy | Self::AgentExited | Self::StartFailed)
+    }
+}
+
+#[cfg(test)]
+impl Report {
+    /// A session that idles on `runtime`'s endpoint `DEFAULT`; `name` is made into its id.
+    pub(crate) fn sample(name: &str, runtime: &str) -> Self {
+        let at: Timestamp = "2026-11-25T12:00:00Z".parse().unwrap();
+        Self {
+            session_id: SessionId::parse(&format!("{name:-<33}")).unwrap(),
+            agent_runtime_arn: RuntimeArnText(format!(
+                "arn:aws:bedrock-agentcore:us-west-2:123456789012:runtime/{runtime}"
+            )),
+            endpoint: EndpointName::default_endpoint(),
+            version: Version::FIRST,
+            state: State::Idle,
+            reason: "healthy".to_owned(),
+            created_at: at,
+            last_active_at: at,
+            idle_deadline: Some(at),
+            max_lifetime_deadline: Some(at),
+            ended_at: None,
+            sandbox: None,
+            lease: Lease {
+                owner: "node-1".to_owned(),
+                epoch: 1,
+            },
+            start: Start::default(),
+            usage: Usage::default(),
+            calls_in_flight: 0,
+            last_failure: None,
+            exit: None,
+            log_tail: None,
+            transitions: Vec::new(),
+        }
+    }
+
+    /// The same with a sandbox, whose id is made from `name`.
+    pub(crate) fn in_sandbox(mut self, name: &str) -> Self {
+        self.sandbox = Some(SandboxId::parse(&format!("{name:z<8}")).unwrap());
+        self
+    }
+
+    /// The same after so many calls.
+    pub(crate) fn after_calls(mut self, requests: u64) -> Self {
+        self.usage.requests = requests;
+        self
     }
 }

@@ -22,7 +22,7 @@ use domain::{Clock, Error, Kind};
 use futures_util::future::BoxFuture;
 use sandbox::{Driver, LogLine};
 use std::collections::hash_map::{Entry, HashMap};
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::path::PathBuf;
@@ -341,6 +341,13 @@ impl Router {
         Some(Box::pin(pool::warming(&self.0, target)?))
     }
 
+    /// The endpoints that have living sessions.
+    pub(crate) fn endpoints(&self) -> BTreeSet<(RuntimeId, EndpointName)> {
+        let sessions = self.0.all(|_| true);
+        let keys = sessions.iter().map(|session| &session.key);
+        keys.map(|key| (key.runtime.clone(), key.endpoint.clone())).collect()
+    }
+
     /// The unpacked packages that living sandboxes run.
     pub(crate) fn packages(&self) -> Vec<PathBuf> {
         let sessions = self.0.all(|_| true);
@@ -426,6 +433,7 @@ impl Shared {
     fn birth(self: &Arc<Self>, target: &Target) -> Result<Birth, Error> {
         if let Some(taken) = self.pool.take(target, &self.config) {
             self.metrics.take(taken.is_some());
+            self.metrics.warm(self.pool.count());
             if let Some(warm) = taken {
                 return Ok(Birth::Warm(warm));
             }

@@ -1,6 +1,6 @@
 //! Finds the control group hierarchies in which this process may make groups.
 
-use super::{Controller, Group, Version};
+use super::{Controller, Group, Version, freeze};
 use crate::{Error, Limits};
 use domain::id::SandboxId;
 use std::fs;
@@ -40,13 +40,14 @@ impl Tree {
         for place in mounted {
             let wanted: Vec<Controller> = match place.version {
                 Version::V1 => place.controllers.clone(),
-                Version::V2 => offered(&place.own),
+                Version::V2 => offered(&place.own).into_iter().chain([Controller::Freezer]).collect(),
             };
             let wanted: Vec<_> = wanted.into_iter().filter(|controller| !tree.has(*controller)).collect();
             if wanted.is_empty() {
                 continue;
             }
             match place.usable(key, &wanted) {
+                Ok(hierarchy) if hierarchy.controllers.is_empty() => {}
                 Ok(hierarchy) => tree.hierarchies.push(hierarchy),
                 Err(reason) => tree
                     .warnings
@@ -141,7 +142,7 @@ impl Mounted {
         if self.version == Version::V2 {
             enable(above, wanted).map_err(|error| format!("enabling controllers in {}: {error}", above.display()))?;
         }
-        let hierarchy = Hierarchy {
+        let mut hierarchy = Hierarchy {
             version: self.version,
             controllers: wanted.to_vec(),
             base: above.join(name),
@@ -149,6 +150,11 @@ impl Mounted {
         hierarchy
             .prepare()
             .map_err(|error| format!("making {}: {error}", hierarchy.base.display()))?;
+        if wanted.contains(&Controller::Freezer) && !freeze::works(self.version, &hierarchy.base) {
+            hierarchy
+                .controllers
+                .retain(|controller| *controller != Controller::Freezer);
+        }
         let writable = hierarchy.base.join("cgroup.procs");
         let check = nix::unistd::access(&writable, nix::unistd::AccessFlags::W_OK);
         // Left empty, it goes away with the last sandbox; a probe leaves nothing behind.
@@ -179,7 +185,7 @@ fn enable(dir: &Path, wanted: &[Controller]) -> io::Result<()> {
     }
     let text: Vec<String> = wanted
         .iter()
-        .filter(|c| **c != Controller::Cpuacct)
+        .filter(|controller| controller.is_given())
         .map(|c| format!("+{}", c.name()))
         .collect();
     match fs::write(dir.join("cgroup.subtree_control"), text.join(" ")) {
@@ -206,7 +212,7 @@ fn enabled(dir: &Path, wanted: &[Controller]) -> bool {
     let has = |name: &str| text.split_ascii_whitespace().any(|word| word == name);
     wanted
         .iter()
-        .all(|controller| *controller == Controller::Cpuacct || has(controller.name()))
+        .all(|controller| !controller.is_given() || has(controller.name()))
 }
 
 /// What a v2 group can give to groups below it.

@@ -1,7 +1,7 @@
 //! One sandbox's control groups.
 
 use super::{Controller, Version};
-use crate::{Error, Limits, Usage};
+use crate::{Error, Limits};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
@@ -27,6 +27,9 @@ pub(crate) struct Group {
 struct Place {
     version: Version,
     controllers: Vec<Controller>,
+    /// Whether the tasks can be frozen here. Beside the controllers, of which an older server would not know this one.
+    #[serde(default)]
+    freezes: bool,
     dir: PathBuf,
 }
 
@@ -43,10 +46,15 @@ impl Group {
         Self {
             places: places
                 .into_iter()
-                .map(|(version, controllers, dir)| Place {
-                    version,
-                    controllers,
-                    dir,
+                .map(|(version, mut controllers, dir)| {
+                    let freezes = controllers.contains(&Controller::Freezer);
+                    controllers.retain(|controller| *controller != Controller::Freezer);
+                    Place {
+                        version,
+                        controllers,
+                        freezes,
+                        dir,
+                    }
                 })
                 .collect(),
         }
@@ -172,6 +180,19 @@ impl Group {
         Ok(())
     }
 
+    /// The directory in which the tasks can be frozen.
+    pub(super) fn freezer(&self) -> Option<(Version, &Path)> {
+        let place = self.places.iter().find(|place| place.freezes)?;
+        Some((place.version, &place.dir))
+    }
+
+    /// The directory in which the memory is counted.
+    pub(super) fn memory(&self) -> Option<(Version, &Path)> {
+        let counts = |place: &&Place| place.controllers.contains(&Controller::Memory);
+        let place = self.places.iter().find(counts)?;
+        Some((place.version, &place.dir))
+    }
+
     /// Whether the kernel has killed a process for the memory limit.
     pub(crate) fn out_of_memory(&self) -> bool {
         self.read(Controller::Memory, "memory.oom_control", "memory.events")
@@ -181,6 +202,12 @@ impl Group {
                         .is_some_and(|count| count.trim().parse::<u64>().is_ok_and(|n| n > 0))
                 })
             })
+    }
+
+    /// The most memory that all processes used at a time, where the kernel says.
+    pub(crate) fn memory_peak(&self) -> Option<u64> {
+        let text = self.read(Controller::Memory, "memory.max_usage_in_bytes", "memory.peak")?;
+        text.trim().parse().ok()
     }
 
     /// What all processes use, as far as the controllers say.
@@ -238,21 +265,10 @@ impl Place {
                     set("cpu.cfs_quota_us", quota.to_string(), false);
                 }
                 (Controller::Cpu, Version::V2) => set("cpu.max", format!("{quota} {CPU_PERIOD_US}"), false),
-                (Controller::Cpuacct, _) => {}
+                (Controller::Cpuacct | Controller::Freezer, _) => {}
             }
         }
         settings
-    }
-}
-
-impl From<(Option<Duration>, Option<u64>, guest::protocol::Usage)> for Usage {
-    /// The group's word where it has one, else the sum over the processes.
-    fn from((cpu, memory, summed): (Option<Duration>, Option<u64>, guest::protocol::Usage)) -> Self {
-        Self {
-            cpu: cpu.unwrap_or(summed.cpu),
-            memory: memory.unwrap_or(summed.memory),
-            memory_peak: 0,
-        }
     }
 }
 
@@ -273,6 +289,7 @@ mod tests {
             let place = Place {
                 version,
                 controllers: controllers.to_vec(),
+                freezes: false,
                 dir: "/g".into(),
             };
             let found = place.settings(&limits);
@@ -318,6 +335,7 @@ mod tests {
             places: vec![Place {
                 version,
                 controllers: vec![Controller::Memory],
+                freezes: false,
                 dir: dir.path().into(),
             }],
         };

@@ -4,10 +4,13 @@
 //! of directories that one sandbox has, one for each hierarchy: a single one on v2, one for each controller on v1, or
 //! some of both. A group is written into the sandbox's record, because a later server may stand elsewhere in the tree.
 //!
+//! [`freeze`] pauses a group's tasks and lets them run on.
+//!
 //! Invariant: a limit that was asked for and written is read back ([`Group::verify`]); a controller that is not there is
 //! reported, never passed over in silence.
 
 mod find;
+mod freeze;
 mod group;
 
 pub(crate) use find::Tree;
@@ -27,10 +30,17 @@ pub(crate) enum Controller {
     Cpu,
     /// CPU time used so far; part of `Cpu` on v2.
     Cpuacct,
+    /// Stopping all tasks and letting them run on; part of every group on v2.
+    Freezer,
 }
 
 impl Controller {
-    const ALL: [Self; 4] = [Self::Memory, Self::Pids, Self::Cpu, Self::Cpuacct];
+    const ALL: [Self; 5] = [Self::Memory, Self::Pids, Self::Cpu, Self::Cpuacct, Self::Freezer];
+
+    /// Whether a v2 group has it only if the group above gives it.
+    fn is_given(self) -> bool {
+        !matches!(self, Self::Cpuacct | Self::Freezer)
+    }
 
     /// The kernel's name.
     fn name(self) -> &'static str {
@@ -39,6 +49,7 @@ impl Controller {
             Self::Pids => "pids",
             Self::Cpu => "cpu",
             Self::Cpuacct => "cpuacct",
+            Self::Freezer => "freezer",
         }
     }
 }

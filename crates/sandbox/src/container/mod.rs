@@ -13,6 +13,7 @@
 //! All that an agent writes (`/var/task`, `/tmp`, its home) lies in memory, within `limits.scratch`, and counts as part of
 //! `limits.memory`.
 
+use crate::cgroup::Controller;
 use crate::supervised::{Host, Kind, Parts, Record, Slots, Standing};
 use crate::{Abilities, Config, Driver, Error, Found, Probe, Sandbox, Spec};
 use async_trait::async_trait;
@@ -84,7 +85,10 @@ impl Driver for Container {
     }
 
     fn abilities(&self) -> Abilities {
-        Abilities::default()
+        Abilities {
+            pause: self.host.groups().has(Controller::Freezer),
+            storage: false,
+        }
     }
 }
 

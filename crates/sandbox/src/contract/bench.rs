@@ -19,6 +19,8 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 /// The port that callers name.
 pub(super) const PORT: u16 = 8080;
+/// The epoch of the servers that a bench plays.
+pub(super) const EPOCH: u64 = 7;
 
 /// Which driver a case runs on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +63,12 @@ impl Bench {
 
     /// A driver as a restarted server would make it.
     pub(super) fn restarted(&self) -> Arc<dyn Driver> {
-        driver(self.which, &self.state_dir()).unwrap()
+        self.successor(EPOCH)
+    }
+
+    /// The same with another epoch.
+    pub(super) fn successor(&self, epoch: u64) -> Arc<dyn Driver> {
+        driver_of(self.which, &self.state_dir(), epoch).unwrap()
     }
 
     /// A spec for a program.
@@ -170,10 +177,14 @@ impl Drop for Bench {
 }
 
 pub(super) fn driver(which: Which, state_dir: &Path) -> Result<Arc<dyn Driver>, Error> {
+    driver_of(which, state_dir, EPOCH)
+}
+
+fn driver_of(which: Which, state_dir: &Path, epoch: u64) -> Result<Arc<dyn Driver>, Error> {
     let config = Config {
         state_dir: state_dir.to_owned(),
         clock: Clock::system(),
-        epoch: 1,
+        epoch,
     };
     Ok(match which {
         Which::Process => Arc::new(Process::new(config)?),

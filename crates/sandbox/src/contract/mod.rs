@@ -8,8 +8,10 @@
 mod bench;
 mod cases;
 mod lives;
+mod logs;
 mod measure;
 mod ports;
+mod rest;
 mod server;
 mod user;
 mod walls;
@@ -91,4 +93,14 @@ both![
     cases::what_cannot_be_run_is_the_artifacts_fault,
     cases::a_leftover_is_found_adopted_and_destroyed,
     lives::it_is_assigned_once,
+    lives::a_server_that_was_succeeded_can_do_nothing,
+    lives::an_orphan_ends_by_itself,
+    lives::a_slow_agent_is_noticed_soon_and_cheaply,
+    logs::lines_have_a_time_and_a_stream,
+    logs::a_log_is_followed_through_rotations_to_its_end,
+    logs::hostile_output_stays_the_agents_own,
+    rest::a_paused_sandbox_rests,
+    rest::a_call_that_meets_a_pause_does_not_hang,
+    rest::a_paused_sandbox_can_be_ended,
+    rest::a_paused_sandbox_is_adopted,
 ];

@@ -17,6 +17,7 @@
 mod copy;
 mod port;
 
+use crate::cgroup::Controller;
 use crate::supervised::{Host, Kind, Parts, Record, Slots, Standing};
 use crate::{Abilities, Config, Driver, Error, Found, Probe, Sandbox, Spec};
 use async_trait::async_trait;
@@ -97,7 +98,10 @@ impl Driver for Process {
     }
 
     fn abilities(&self) -> Abilities {
-        Abilities::default()
+        Abilities {
+            pause: self.host.groups().has(Controller::Freezer),
+            storage: false,
+        }
     }
 }
 

@@ -18,7 +18,10 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A sandbox's directory, held open: a socket's path has no more than 108 bytes, and this one is short.
 #[derive(Debug)]
-pub(super) struct Dir(OwnedFd);
+pub(super) struct Dir {
+    fd: OwnedFd,
+    epoch: u64,
+}
 
 /// A connection on which a request has been sent.
 pub(super) struct Exchange {
@@ -30,20 +33,24 @@ pub(super) struct Exchange {
 }
 
 impl Dir {
-    pub(super) fn open(path: &Path) -> Result<Self, Error> {
+    /// Every request will be of this epoch.
+    pub(super) fn open(path: &Path, epoch: u64) -> Result<Self, Error> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let fd = open(path, flags, Mode::empty()).map_err(|error| Error::Io {
             what: format!("opening {}", path.display()),
             source: error.into(),
         })?;
-        Ok(Self(fd))
+        Ok(Self { fd, epoch })
     }
 
     /// Sends a request. [`Error::Gone`] if nobody listens any more.
     pub(super) async fn request(&self, request: &Request) -> Result<Exchange, Error> {
-        let path = format!("/proc/self/fd/{}/{CONTROL_SOCKET}", self.0.as_raw_fd());
+        let path = format!("/proc/self/fd/{}/{CONTROL_SOCKET}", self.fd.as_raw_fd());
         let mut stream = UnixStream::connect(path).await.map_err(|error| channel(&error))?;
-        let mut bytes = encode(&Hello { version: VERSION })?;
+        let mut bytes = encode(&Hello {
+            version: VERSION,
+            epoch: self.epoch,
+        })?;
         bytes.extend(encode(request)?);
         stream.write_all(&bytes).await.map_err(|error| channel(&error))?;
         Ok(Exchange {
@@ -75,6 +82,7 @@ impl Exchange {
             if self.greeted {
                 match self.decoder.take::<Reply>() {
                     Ok(Some(Reply::Invalid(text))) => return Err(Error::Protocol(text)),
+                    Ok(Some(Reply::Fenced(epoch))) => return Err(Error::Fenced(epoch)),
                     Ok(Some(reply)) => return Ok(reply),
                     Ok(None) => {}
                     Err(error) => return Err(Error::Protocol(error.to_string())),

@@ -27,6 +27,14 @@ pub(super) fn erase(
     pidfd: Option<BorrowedFd<'_>>,
 ) -> Result<(), Error> {
     let dir = state_dir.join(id.as_str());
+    if let Some(record) = record {
+        // Killed before it is thawed, so that nothing in it runs on for a moment.
+        let guest = record.guest.as_ref().and_then(super::record::Process::open);
+        for guest in guest.iter().map(AsFd::as_fd).chain(pidfd) {
+            let _ = sys::pidfd_kill(guest);
+        }
+        record.group.thaw()?;
+    }
     if let Some(pidfd) = pidfd {
         end(pidfd)?;
     }

@@ -2,8 +2,12 @@
 
 use super::control::{Dir, PATIENCE};
 use super::erase;
+use super::fence;
+use super::follow;
 use super::host::{self, Host};
+use super::logs;
 use super::record::Record;
+use super::rest::Rest;
 use crate::{Connection, Error, Exit, LogLine, Sandbox, State, Usage, sys};
 use async_trait::async_trait;
 use domain::id::SandboxId;
@@ -14,13 +18,15 @@ use std::io;
 use std::net::TcpStream;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::{OnceCell, mpsc, watch};
 use tokio::task::JoinHandle;
 
 /// Beyond the grace, how long a stop may take before the guest itself is killed.
 const MARGIN: Duration = Duration::from_secs(5);
+/// The longest note. In JSON it may be six times as long, and must fit into one request.
+const NOTE: usize = 2048;
 
 /// A sandbox of this server. Dropping it does not end the sandbox.
 #[derive(Debug)]
@@ -40,6 +46,9 @@ struct Inner {
     stopped: OnceCell<Exit>,
     /// What it was given by [`Sandbox::assign`].
     assigned: OnceLock<BTreeMap<String, String>>,
+    rest: Rest,
+    /// What was seen last, for when nobody can say.
+    seen: Mutex<Usage>,
     host: Arc<Host>,
 }
 
@@ -47,9 +56,12 @@ impl Handle {
     /// A handle for a guest that runs. `known` is what has been seen of it.
     pub(super) fn new(host: Arc<Host>, id: SandboxId, record: Record, pidfd: OwnedFd) -> Result<Self, Error> {
         let path = host.dir(&id);
-        let dir = Dir::open(&path)?;
+        let dir = Dir::open(&path, host.epoch())?;
         let assigned = Record::read_assigned(&path)?.map_or_else(OnceLock::new, OnceLock::from);
-        let (state, _) = watch::channel(State::Started);
+        let rest = Rest::of(&record.group);
+        // A paused guest cannot say how far the agent was.
+        let listens = rest.is_paused() && Record::read_listened(&path);
+        let (state, _) = watch::channel(if listens { State::Listening } else { State::Started });
         let inner = Arc::new(Inner {
             id,
             record,
@@ -59,6 +71,8 @@ impl Handle {
             state,
             stopped: OnceCell::new(),
             assigned,
+            rest,
+            seen: Mutex::default(),
             host,
         });
         let watcher = tokio::spawn(Arc::clone(&inner).watch());
@@ -74,8 +88,11 @@ impl Handle {
         Ok(Self { inner, watcher })
     }
 
-    /// Whether the guest answers.
+    /// Whether the guest answers, unless it is paused.
     pub(super) async fn check(&self) -> Result<(), Error> {
+        if self.inner.rest.is_paused() {
+            return Ok(());
+        }
         self.inner.dir.ask(&Request::Usage, PATIENCE).await.map(|_| ())
     }
 }
@@ -108,6 +125,7 @@ impl Sandbox for Handle {
         // In the background, so that it is done whole also if the caller goes away.
         let inner = Arc::clone(&self.inner);
         blocking(move || {
+            let _held = inner.hold()?;
             Record::assign(&inner.path, &labels)?;
             // Not set before: the file can be written once only.
             let _ = inner.assigned.set(labels);
@@ -145,23 +163,57 @@ impl Sandbox for Handle {
             return Err(Error::Gone);
         }
         let path = self.inner.path.clone();
-        blocking(move || log_tail(&path, max)).await
+        let format = self.inner.record.log_format;
+        blocking(move || logs::tail(&path, format, max)).await
     }
 
-    async fn logs(&self, _follow: bool) -> Result<mpsc::Receiver<LogLine>, Error> {
-        Err(Error::Host("cannot follow logs yet".into()))
+    async fn logs(&self, follow: bool) -> Result<mpsc::Receiver<LogLine>, Error> {
+        if self.inner.stopped.initialized() {
+            return Err(Error::Gone);
+        }
+        let follow = follow.then(|| self.state());
+        follow::logs(self.inner.path.clone(), self.inner.record.log_format, follow).await
     }
 
-    async fn note(&self, _text: &str) -> Result<(), Error> {
-        Err(Error::Host("cannot note yet".into()))
+    async fn note(&self, text: &str) -> Result<(), Error> {
+        let text = text[..text.floor_char_boundary(NOTE)].to_owned();
+        if self.inner.rest.is_paused() && !self.inner.has_ended() {
+            // It lies in the socket until the guest runs on.
+            return self.inner.dir.request(&Request::Note { text }).await.map(drop);
+        }
+        match self.inner.ask(&Request::Note { text }).await? {
+            (Reply::Noted, _) => Ok(()),
+            (reply, _) => Err(unexpected(&reply)),
+        }
     }
 
     async fn pause(&self) -> Result<(), Error> {
-        Err(Error::Host("cannot pause yet".into()))
+        if self.inner.has_ended() {
+            return Err(Error::Gone);
+        }
+        // While it can still be asked.
+        if !self.inner.rest.is_paused() {
+            self.usage().await?;
+        }
+        let inner = Arc::clone(&self.inner);
+        blocking(move || {
+            let _held = inner.hold()?;
+            let listened = *inner.state.borrow() == State::Listening;
+            inner.rest.pause(&inner.record.group, &inner.path, listened)
+        })
+        .await
     }
 
     async fn resume(&self) -> Result<(), Error> {
-        Ok(())
+        if self.inner.has_ended() {
+            return Err(Error::Gone);
+        }
+        let inner = Arc::clone(&self.inner);
+        blocking(move || {
+            let _held = inner.hold()?;
+            inner.rest.resume(&inner.record.group, &inner.path)
+        })
+        .await
     }
 
     async fn ports(&self) -> Result<Vec<u16>, Error> {
@@ -182,18 +234,23 @@ impl Sandbox for Handle {
 
     async fn usage(&self) -> Result<Usage, Error> {
         let group = self.inner.record.group.clone();
-        let (cpu, memory) = blocking(move || Ok(group.usage())).await?;
-        if let (Some(cpu), Some(memory)) = (cpu, memory) {
-            return Ok(Usage {
-                cpu,
-                memory,
-                memory_peak: 0,
-            });
-        }
-        match self.inner.ask(&Request::Usage).await? {
-            (Reply::Usage(summed), _) => Ok(Usage::from((cpu, memory, summed))),
-            (reply, _) => Err(unexpected(&reply)),
-        }
+        let ((cpu, memory), peak) = blocking(move || Ok((group.usage(), group.memory_peak()))).await?;
+        let (cpu, memory) = match (cpu, memory) {
+            (Some(cpu), Some(memory)) => (cpu, memory),
+            // It has not changed since.
+            _ if self.inner.rest.is_paused() => return Ok(*self.inner.seen()),
+            _ => match self.inner.ask(&Request::Usage).await? {
+                (Reply::Usage(summed), _) => (cpu.unwrap_or(summed.cpu), memory.unwrap_or(summed.memory)),
+                (reply, _) => return Err(unexpected(&reply)),
+            },
+        };
+        let mut seen = self.inner.seen();
+        *seen = Usage {
+            cpu,
+            memory,
+            memory_peak: peak.unwrap_or(seen.memory_peak).max(memory),
+        };
+        Ok(*seen)
     }
 
     async fn stop(&self, grace: Duration) -> Result<Exit, Error> {
@@ -212,10 +269,28 @@ impl Sandbox for Handle {
 
 impl Inner {
     async fn ask(&self, request: &Request) -> Result<(Reply, Option<OwnedFd>), Error> {
-        if matches!(*self.state.borrow(), State::Exited(_)) {
+        if self.has_ended() {
             return Err(Error::Gone);
         }
-        self.dir.ask(request, PATIENCE).await
+        tokio::select! {
+            biased;
+            () = self.rest.paused() => Err(Error::Host("the sandbox is paused; it answers nothing until it is resumed".into())),
+            answer = self.dir.ask(request, PATIENCE) => answer,
+        }
+    }
+
+    /// Keeps it this server's while something is done without the guest.
+    fn hold(&self) -> Result<Option<fence::Held>, Error> {
+        fence::hold(&self.path, self.host.epoch())
+    }
+
+    fn has_ended(&self) -> bool {
+        matches!(*self.state.borrow(), State::Exited(_))
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Usage> {
+        // Numbers have no half-done state that a panic could leave.
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Follows the guest's word until the end.
@@ -276,11 +351,18 @@ impl Inner {
             State::Exited(exit) => Some(exit.clone()),
             State::Started | State::Listening => None,
         };
+        let inner = Arc::clone(&self);
+        blocking(move || {
+            let _held = inner.hold()?;
+            inner.rest.end(&inner.record.group, &inner.path)
+        })
+        .await?;
         let told = match already {
             Some(_) => None,
             // A guest that does not answer is killed below.
             None => match self.dir.ask(&Request::Stop { grace }, grace + MARGIN).await {
                 Ok((Reply::Stopped(exit), _)) => Some(exit),
+                Err(fenced @ Error::Fenced(_)) => return Err(fenced),
                 Ok(_) | Err(_) => None,
             },
         };
@@ -294,32 +376,6 @@ impl Inner {
         })
         .await
     }
-}
-
-/// Both parts of the log, cut at the start of a line.
-fn log_tail(dir: &std::path::Path, max: usize) -> Result<String, Error> {
-    let read = |name: &str| match fs::read(dir.join(name)) {
-        Ok(bytes) => Ok(bytes),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(source) => Err(Error::Io {
-            what: format!("reading {}", dir.join(name).display()),
-            source,
-        }),
-    };
-    let mut bytes = read(protocol::OLD_LOG)?;
-    let newer = read(protocol::LOG)?;
-    // Seen in the middle of a rotation, both hold the same.
-    if bytes != newer {
-        bytes.extend(newer);
-    }
-    let mut tail = &bytes[bytes.len().saturating_sub(max)..];
-    if tail.len() < bytes.len()
-        && let Some(line) = tail.iter().position(|byte| *byte == b'\n')
-        && line + 1 < tail.len()
-    {
-        tail = &tail[line + 1..];
-    }
-    Ok(String::from_utf8_lossy(tail).into_owned())
 }
 
 /// Runs something that blocks where that is no harm.

@@ -1,6 +1,7 @@
 //! The part of a driver that is the same for both: where sandboxes are kept, and their way from start to end.
 
 use super::erase;
+use super::fence;
 use super::handle::{Handle, blocking};
 use super::image::Image;
 use super::launch::{Launching, Started};
@@ -72,6 +73,11 @@ impl Host {
         })
     }
 
+    /// The epoch of this server.
+    pub(super) fn epoch(&self) -> u64 {
+        self.config.epoch
+    }
+
     /// Where sandboxes are kept.
     pub(crate) fn state_dir(&self) -> &Path {
         &self.config.state_dir
@@ -140,7 +146,8 @@ impl Host {
 
     fn start_blocking(&self, spec: &Spec, parts: &impl Parts) -> Result<Started, Error> {
         let created = self.config.clock.now().to_string();
-        let record = Record::new(self.kind, spec.labels.clone(), spec.limits, spec.port, created);
+        let mut record = Record::new(self.kind, spec.labels.clone(), spec.limits, spec.port, created);
+        record.epoch = self.config.epoch;
         let mut launching = Launching::begin(&self.config.state_dir, &spec.id, record)?;
         launching.record.group = self.groups.plan(&spec.id);
         parts.claim(spec, &mut launching.record)?;
@@ -156,6 +163,8 @@ impl Host {
             env,
             port: launching.record.real_port,
             log_limit: spec.limits.log,
+            epoch: self.config.epoch,
+            orphan_after: Some(spec.orphan_after),
             join: launching.record.group.join_files(),
             // A user namespace counts its own processes; without one, this would count all of the user's.
             max_processes: clones.then_some(u64::from(spec.limits.pids)),
@@ -209,6 +218,9 @@ impl Host {
         if !self.held().insert(id.clone()) {
             return Err(Error::Host(format!("sandbox {id} has a handle already")));
         }
+        let (epoch, dir) = (self.config.epoch, self.dir(id));
+        let claimed = blocking(move || fence::claim(&dir, epoch)).await;
+        claimed.inspect_err(|_| self.forget(id))?;
         let handle = Handle::new(Arc::clone(self), id.clone(), record, pidfd).inspect_err(|_| self.forget(id))?;
         handle.check().await?;
         Ok(Arc::new(handle))
@@ -231,7 +243,12 @@ impl Host {
         record: Option<&Record>,
         pidfd: Option<BorrowedFd<'_>>,
     ) -> Result<(), Error> {
+        let held = match record {
+            Some(_) => fence::hold(&self.dir(id), self.config.epoch)?,
+            None => None,
+        };
         erase::erase(&self.config.state_dir, id, record, pidfd)?;
+        drop(held);
         self.forget(id);
         Ok(())
     }

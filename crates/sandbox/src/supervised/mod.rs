@@ -13,11 +13,15 @@
 
 mod control;
 mod erase;
+mod fence;
+mod follow;
 mod handle;
 mod host;
 mod image;
 mod launch;
+mod logs;
 mod record;
+mod rest;
 mod slots;
 
 #[cfg(test)]

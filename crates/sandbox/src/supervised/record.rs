@@ -15,11 +15,13 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The record's file, written before anything that it names is made.
-const FILE: &str = "spec.json";
+pub(super) const FILE: &str = "spec.json";
 /// Who the guest is, written before the guest is told to run the agent.
 const GUEST: &str = "guest.json";
 /// Labels that were given later, once: whole or not there.
 const ASSIGNED: &str = "assigned.json";
+/// There while the sandbox is paused, and its guest cannot be asked, if it had been seen to listen.
+const LISTENED: &str = "listened";
 /// The layout of the record; fields are only added, with a default. Older versions stay in [`Record::parse`].
 const VERSION: u32 = 1;
 
@@ -60,6 +62,13 @@ pub(crate) struct Record {
     pub(crate) first_id: Option<u32>,
     /// When it was started.
     pub(crate) created: String,
+    /// The epoch of the server that started it.
+    #[serde(default)]
+    pub(crate) epoch: u64,
+    /// What its log files are: [`guest::lines::FORMAT`], or 0 for the plain text of before. Here and not in the files,
+    /// because an agent could write anything into those of before.
+    #[serde(default)]
+    pub(crate) log_format: u32,
     /// The guest, once there is one. In a file of its own: each of the two is written once, when it does not exist, so
     /// neither needs the slow replacing of files that must never be torn.
     #[serde(skip)]
@@ -96,6 +105,8 @@ impl Record {
             slots: Vec::new(),
             first_id: None,
             created,
+            epoch: 0,
+            log_format: guest::lines::FORMAT,
             guest: None,
         }
     }
@@ -179,6 +190,21 @@ impl Record {
             Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Err(Error::Gone),
             other => other,
         }
+    }
+
+    /// Remembers while a sandbox is paused whether it listens. What is lost of this comes back with the guest.
+    pub(crate) fn write_listened(dir: &Path, listened: bool) {
+        let path = dir.join(LISTENED);
+        let _ = if listened {
+            fs::write(path, "")
+        } else {
+            fs::remove_file(path)
+        };
+    }
+
+    /// What was remembered.
+    pub(crate) fn read_listened(dir: &Path) -> bool {
+        dir.join(LISTENED).exists()
     }
 
     /// Writes who the guest is.
@@ -337,7 +363,7 @@ mod tests {
         assert_eq!(record.labels["session"], "s1");
         assert_eq!(record.group.join_files(), [Path::new("/g/tasks")]);
         assert_eq!((record.slots, record.first_id), (vec!["port-1".into()], Some(65536)));
-        assert_eq!(record.guest.unwrap().pid, 7);
+        assert_eq!((record.guest.unwrap().pid, record.log_format), (7, 0));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The process is stopped at every single step that it takes in storage, before and after the step's effect.
 
-use super::memory::{Memory, Mortal};
 use super::*;
+use crate::memory::{Memory, Mortal};
 
 /// What a user does in the life of a runtime. Answers when all of it is done.
 async fn life(bed: &Bed, tokens: &[Value; 2]) {

@@ -5,15 +5,17 @@
 mod crash;
 mod endpoints;
 mod lists;
-mod memory;
 mod packages;
 mod races;
 mod runtimes;
+mod serving;
 mod tokens_and_tags;
 
 use super::{Control, Parts, Quotas};
 use crate::artifacts::{self, Artifacts, S3};
 use crate::catalog::Catalog;
+use crate::journal::Journal;
+use crate::observe::{self, Observer};
 use crate::service::RuntimeService;
 use crate::session::testing::{Agent, Rig};
 use async_trait::async_trait;
@@ -36,6 +38,7 @@ use std::time::Duration;
 use storage::{Blob, Blobs, Records, Upload};
 use tempfile::TempDir;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use zip::write::SimpleFileOptions;
 
 pub(super) const BUCKET: &str = "eyot-artifacts";
@@ -50,6 +53,8 @@ pub(super) struct Ground {
     pub(super) ahead: Arc<AtomicI64>,
     pub(super) quotas: Quotas,
     pub(super) s3: BTreeMap<String, S3>,
+    /// Who judges what is warm, if not the router.
+    pub(super) warm: Option<Arc<serving::Script>>,
 }
 
 /// One server process.
@@ -70,7 +75,7 @@ impl Ground {
 
     /// Records in memory, where a test makes thousands of commits.
     pub(super) fn in_memory() -> Self {
-        Self::with(TempDir::new().unwrap(), Arc::new(memory::Memory::default()))
+        Self::with(TempDir::new().unwrap(), Arc::new(crate::memory::Memory::default()))
     }
 
     pub(super) fn with(dir: TempDir, records: Arc<dyn Records>) -> Self {
@@ -87,6 +92,7 @@ impl Ground {
             ahead: Arc::default(),
             quotas,
             s3: BTreeMap::new(),
+            warm: None,
         }
     }
 
@@ -108,6 +114,7 @@ impl Ground {
             ahead,
             quotas: quotas.clone(),
             s3: s3.clone(),
+            warm: None,
         }
     }
 
@@ -147,7 +154,7 @@ impl Ground {
         let catalog = Catalog::default();
         let region = Region::parse("us-west-2").unwrap();
         let account = AccountId::parse(ACCOUNT).unwrap();
-        let control = Control::recover(Parts {
+        let parts = Parts {
             region: region.clone(),
             account: account.clone(),
             quotas: self.quotas.clone(),
@@ -155,11 +162,29 @@ impl Ground {
             artifacts: Arc::clone(&artifacts),
             sessions: rig.router.clone(),
             catalog: catalog.clone(),
+            clock: clock.clone(),
+        };
+        let control = match self.warm.clone() {
+            Some(script) => Control::recover_with(parts, Box::new(move |target| script.look(target))).await?,
+            None => Control::recover(parts).await?,
+        };
+        let observer = Observer::new(observe::Parts {
+            region: region.clone(),
+            account: account.clone(),
+            sessions: rig.router.clone(),
+            journal: Journal::none(),
             clock,
-        })
-        .await?;
-        let invoker = rig.invoker.clone();
-        let service = RuntimeService::new(region, account, control.clone(), catalog.clone(), invoker, artifacts);
+            closing: CancellationToken::new(),
+        });
+        let service = RuntimeService::new(
+            region,
+            account,
+            control.clone(),
+            catalog.clone(),
+            rig.invoker.clone(),
+            artifacts,
+            observer,
+        );
         Ok(Bed {
             service,
             control,

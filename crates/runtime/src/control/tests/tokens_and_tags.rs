@@ -55,7 +55,7 @@ async fn a_client_token_does_a_call_once() {
 
 #[tokio::test]
 async fn client_tokens_are_forgotten_after_a_day() {
-    let memory = Arc::new(memory::Memory::default());
+    let memory = Arc::new(crate::memory::Memory::default());
     let ground = Ground::with(TempDir::new().unwrap(), Arc::clone(&memory) as Arc<dyn Records>);
     let bed = ground.start().await;
     let create = |name: &str| with(create(name, "agent.zip"), json!({"clientToken": token()}));

@@ -218,3 +218,14 @@ async fn recovery_destroys_what_an_earlier_process_left() {
     left.sort();
     assert_eq!(destroyed, left);
 }
+
+#[tokio::test]
+async fn a_session_that_the_host_cannot_hold_is_refused_before_anything_is_started() {
+    let mut config = crate::session::testing::config();
+    config.memory_reserve = 1 << 50;
+    let rig = Rig::with(Agent::echo(), config);
+    let error = rig.ask("a", "").await.unwrap_err();
+    assert_eq!(error.kind, Kind::QuotaExceeded);
+    assert!(error.message.contains("memory left"), "{error}");
+    assert_eq!((rig.driver.started(), rig.router.count()), (0, 0));
+}

@@ -9,22 +9,22 @@ use storage::{Error, Expect, Record, Records, Revision, Write};
 use tokio::sync::Notify;
 
 #[derive(Debug, Default)]
-pub(super) struct Memory {
+pub(crate) struct Memory {
     documents: Mutex<BTreeMap<(String, String), (Revision, Bytes)>>,
 }
 
 /// The view that one process has of [`Memory`]: after so many steps it is dead, and nothing answers any more.
 #[derive(Debug)]
-pub(super) struct Mortal {
+pub(crate) struct Mortal {
     below: Arc<Memory>,
     life: Mutex<u32>,
     /// Whether the deadly step is done before the process dies, if it is a commit.
     last_is_done: bool,
-    pub(super) died: Notify,
+    pub(crate) died: Notify,
 }
 
 impl Mortal {
-    pub(super) fn new(below: Arc<Memory>, steps: u32, last_is_done: bool) -> Self {
+    pub(crate) fn new(below: Arc<Memory>, steps: u32, last_is_done: bool) -> Self {
         Self {
             below,
             life: Mutex::new(steps),
@@ -112,7 +112,7 @@ impl Memory {
     }
 
     /// How many documents there are of each kind.
-    pub(super) fn census(&self) -> BTreeMap<String, usize> {
+    pub(crate) fn census(&self) -> BTreeMap<String, usize> {
         let mut census = BTreeMap::new();
         for (kind, _) in self.documents.lock().unwrap().keys() {
             *census.entry(kind.clone()).or_insert(0) += 1;
