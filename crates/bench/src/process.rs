@@ -12,6 +12,13 @@ pub(crate) fn processor_time(pid: u32) -> anyhow::Result<Duration> {
     Ok(from_ticks(ticks))
 }
 
+/// The same together with the processes that it started, waited for, and that are no more.
+pub(crate) fn processor_time_with_children(pid: u32) -> anyhow::Result<Duration> {
+    let fields = stat(pid)?;
+    let ticks: anyhow::Result<u64> = (14..=17).map(|number| field(&fields, number)).sum();
+    Ok(from_ticks(ticks?))
+}
+
 /// Processor time of the whole machine since it started: all of it, and what was not idle.
 pub(crate) fn machine_time() -> anyhow::Result<(Duration, Duration)> {
     let text = fs::read_to_string("/proc/stat")?;
@@ -36,11 +43,42 @@ pub(crate) fn reset_peak_memory(pid: u32) -> anyhow::Result<()> {
 
 /// The most memory that a process had resident, in bytes.
 pub(crate) fn peak_memory(pid: u32) -> anyhow::Result<u64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    kibibytes(&format!("/proc/{pid}/status"), "VmHWM:")
+}
+
+/// The memory that a process has resident, in bytes.
+pub(crate) fn resident_memory(pid: u32) -> anyhow::Result<u64> {
+    kibibytes(&format!("/proc/{pid}/status"), "VmRSS:")
+}
+
+/// The memory of a process in bytes, where a page that n processes share counts as an n-th.
+pub(crate) fn own_memory(pid: u32) -> anyhow::Result<u64> {
+    kibibytes(&format!("/proc/{pid}/smaps_rollup"), "Pss:")
+}
+
+/// What the kernel uses for the processes of the control group of this one, in bytes; `None` where it does not say.
+pub(crate) fn kernel_memory(pid: u32) -> Option<u64> {
+    let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    groups.lines().find_map(|line| {
+        let (_, rest) = line.split_once(':')?;
+        let (controllers, path) = rest.split_once(':')?;
+        if controllers.split(',').any(|controller| controller == "memory") {
+            let file = format!("/sys/fs/cgroup/memory{path}/memory.kmem.usage_in_bytes");
+            return fs::read_to_string(file).ok()?.trim().parse().ok();
+        }
+        let stat = fs::read_to_string(format!("/sys/fs/cgroup{path}/memory.stat")).ok()?;
+        let kernel = stat.lines().find_map(|line| line.strip_prefix("kernel "));
+        kernel.filter(|_| controllers.is_empty())?.parse().ok()
+    })
+}
+
+/// A line such as `VmRSS:  123 kB` of a file.
+fn kibibytes(file: &str, name: &str) -> anyhow::Result<u64> {
+    let text = fs::read_to_string(file).with_context(|| file.to_owned())?;
     let value = text
         .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
-    let kib: u64 = value.with_context(|| format!("process {pid} has no VmHWM"))?.parse()?;
+        .find_map(|line| line.strip_prefix(name)?.trim().strip_suffix(" kB"));
+    let kib: u64 = value.with_context(|| format!("{file} has no {name}"))?.parse()?;
     Ok(kib * 1024)
 }
 
@@ -113,6 +151,9 @@ mod tests {
         let before = peak_memory(own).unwrap();
         let block = std::hint::black_box(vec![1_u8; 64 << 20]);
         assert!(peak_memory(own).unwrap() >= before + (60 << 20));
+        assert!(resident_memory(own).unwrap() >= 64 << 20);
+        assert!(own_memory(own).unwrap() >= 64 << 20);
+        assert!(processor_time_with_children(own).unwrap() >= processor_time(own).unwrap() - Duration::from_millis(10));
         drop(block);
     }
 

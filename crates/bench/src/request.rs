@@ -40,7 +40,7 @@ impl Way {
 }
 
 /// What the server says that a client needs.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Account {
     pub(crate) address: SocketAddr,
     pub(crate) region: String,

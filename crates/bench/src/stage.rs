@@ -30,9 +30,11 @@ const START_DEADLINE: Duration = Duration::from_secs(60);
 const STOP_DEADLINE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(5);
 /// How closely the start of a plain process is watched.
-const START_POLL: Duration = Duration::from_micros(100);
+pub(crate) const START_POLL: Duration = Duration::from_micros(100);
 
 const AGENT: &str = "sample-agent";
+/// What every agent is asked first.
+pub(crate) const HELLO: &str = r#"{"prompt":"hello"}"#;
 const MARK: &str = "EYOT_BENCH_RUN";
 
 /// Everything that runs.
@@ -57,36 +59,29 @@ pub(crate) struct Server {
     child: Child,
     /// The driver in use.
     pub(crate) driver: String,
+    /// With the agent that was deployed first.
     pub(crate) account: Account,
     /// `NAME=VALUE` in the environment of its agents.
     mark: String,
+    eyot: PathBuf,
+    pub(crate) data: PathBuf,
 }
 
 impl Stage {
     /// Starts both and deploys the agent.
     pub(crate) fn set(eyot: &Path, agent: &Path, driver: &str) -> anyhow::Result<Self> {
         let home = tempfile::Builder::new().prefix("eyot-bench-").tempdir()?;
-        let source = home.path().join("source");
-        fs::create_dir(&source)?;
-        let program = source.join(AGENT);
-        fs::copy(agent, &program).with_context(|| format!("there is no agent at {}", agent.display()))?;
-        fs::set_permissions(&program, Permissions::from_mode(0o755))?;
-        Ok(Self {
-            agent: Agent::start(&program)?,
-            server: Server::start(eyot, home.path(), &source, driver)?,
-            home,
-        })
+        let (source, program) = native_source(home.path(), agent)?;
+        let agent = Agent::start(Command::new(&program).env_clear(), START_POLL)?;
+        let mut server = Server::start(eyot, &home.path().join("data"), driver, &[])?;
+        server.account.arn = server.deploy_native(&source)?;
+        Ok(Self { agent, server, home })
     }
 
     /// Starts another agent as a process and asks it once; answers how long that took.
     pub(crate) fn start_direct(&self) -> anyhow::Result<Duration> {
-        let start = Instant::now();
-        let agent = Agent::start(&self.home.path().join("source").join(AGENT))?;
-        let body = br#"{"prompt":"hello"}"#;
-        let mut request = request::direct(agent.address, &session(), JSON, body.len());
-        request.extend_from_slice(body);
-        Connection::open(agent.address)?.exchange(&request)?;
-        Ok(start.elapsed())
+        let program = self.home.path().join("source").join(AGENT);
+        Ok(Agent::first_answer(Command::new(program).env_clear(), START_POLL)?.1)
     }
 
     /// Where requests of a way go.
@@ -113,25 +108,17 @@ impl Stage {
     }
 
     /// Ends everything; fails if the server did not end well or left something.
-    pub(crate) fn clear(mut self) -> anyhow::Result<()> {
-        let ended = end(&mut self.server.child, STOP_DEADLINE);
-        ensure!(ended, "the server did not end well; its messages are above");
-        let left = self.server.agents();
-        ensure!(
-            left.is_empty(),
-            "the server has ended and left agents: processes {left:?}"
-        );
-        Ok(())
+    pub(crate) fn clear(self) -> anyhow::Result<()> {
+        self.server.clear()
     }
 }
 
 impl Agent {
-    /// Starts it and waits until it listens.
-    fn start(program: &Path) -> anyhow::Result<Self> {
+    /// Starts it and waits until it listens on the port that `PORT` says; `poll` is how closely that is watched.
+    fn start(command: &mut Command, poll: Duration) -> anyhow::Result<Self> {
         // The agent binds this port in a moment; nothing else on a quiet machine takes it in between.
         let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
-        let child = Command::new(program)
-            .env_clear()
+        let child = command
             .env("PORT", address.port().to_string())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -145,9 +132,20 @@ impl Agent {
             interrupt::check()?;
             ensure!(agent.child.try_wait()?.is_none(), "the agent ended at once");
             ensure!(Instant::now() < end, "the agent does not listen");
-            thread::sleep(START_POLL);
+            thread::sleep(poll);
         }
         Ok(agent)
+    }
+
+    /// Starts one and asks it once; answers it and how long that took until the answer's first byte.
+    pub(crate) fn first_answer(command: &mut Command, poll: Duration) -> anyhow::Result<(Self, Duration)> {
+        let start = Instant::now();
+        let agent = Self::start(command, poll)?;
+        let body = HELLO.as_bytes();
+        let mut request = request::direct(agent.address, &session(), JSON, body.len());
+        request.extend_from_slice(body);
+        let answer = Connection::open(agent.address)?.exchange(&request)?;
+        Ok((agent, answer.first_byte.duration_since(start)))
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -163,8 +161,13 @@ impl Drop for Agent {
 }
 
 impl Server {
-    fn start(eyot: &Path, home: &Path, source: &Path, driver: &str) -> anyhow::Result<Self> {
-        let data = home.join("data");
+    /// Starts one on a data directory of its own, with these variables of its configuration. Nothing is deployed into it.
+    pub(crate) fn start(
+        eyot: &Path,
+        data: &Path,
+        driver: &str,
+        configuration: &[(&str, String)],
+    ) -> anyhow::Result<Self> {
         let mut child = clean(eyot)
             // What is measured is the server, not its quotas.
             .env("EYOT__RUNTIME__QUOTAS__RATES__INVOKE_PER_SECOND", "0")
@@ -180,7 +183,8 @@ impl Server {
                 driver,
                 "--data-dir",
             ])
-            .arg(&data)
+            .arg(data)
+            .envs(configuration.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .process_group(0)
@@ -199,6 +203,8 @@ impl Server {
                 arn: String::new(),
             },
             mark: format!("{MARK}={}", Uuid::new_v4()),
+            eyot: eyot.to_owned(),
+            data: data.to_owned(),
         };
         let line = first(&lines)?;
         let read = line
@@ -207,7 +213,7 @@ impl Server {
         read.with_context(|| format!("cannot read what the server says: {line}"))?
             .clone_into(&mut server.driver);
 
-        let variables = output(clean(eyot).args(["env", "--format", "json", "--data-dir"]).arg(&data))?;
+        let variables = output(clean(eyot).args(["env", "--format", "json", "--data-dir"]).arg(data))?;
         let variables: Value = serde_json::from_str(&variables).context("eyot env")?;
         let text = |name: &str| {
             let value = variables.get(name).and_then(Value::as_str);
@@ -219,28 +225,50 @@ impl Server {
         let address = url
             .strip_prefix("http://")
             .with_context(|| format!("{url} is not plain HTTP"))?;
-        let address = address.trim_end_matches('/').parse()?;
-        let entry_point = PathBuf::from(".").join(AGENT);
-        let said = output(
-            clean(eyot)
-                .arg("deploy")
-                .arg(source)
-                .args(["--name", "bench", "--env", &server.mark, "--entry-point"])
-                .arg(entry_point)
-                .arg("--data-dir")
-                .arg(&data),
-        )?;
-        let arn = said.lines().find(|line| line.starts_with("arn:"));
-        server.account = Account {
-            address,
-            region: text("AWS_REGION")?,
-            key_id: text("AWS_ACCESS_KEY_ID")?,
-            secret: text("AWS_SECRET_ACCESS_KEY")?,
-            arn: arn
-                .with_context(|| format!("eyot deploy does not say an ARN: {said}"))?
-                .to_owned(),
-        };
+        server.account.address = address.trim_end_matches('/').parse()?;
+        server.account.region = text("AWS_REGION")?;
+        server.account.key_id = text("AWS_ACCESS_KEY_ID")?;
+        server.account.secret = text("AWS_SECRET_ACCESS_KEY")?;
         Ok(server)
+    }
+
+    /// Deploys the sample agent; answers its ARN.
+    pub(crate) fn deploy_native(&self, source: &Path) -> anyhow::Result<String> {
+        self.deploy("bench", source, &["--entry-point", &format!("./{AGENT}")])
+    }
+
+    /// Deploys a directory; answers the ARN.
+    pub(crate) fn deploy(&self, name: &str, source: &Path, options: &[&str]) -> anyhow::Result<String> {
+        let mut command = clean(&self.eyot);
+        command.arg("deploy").arg(source);
+        command.args(["--name", name, "--env", &self.mark]).args(options);
+        let said = output(command.arg("--data-dir").arg(&self.data))?;
+        let arn = said.lines().find(|line| line.starts_with("arn:"));
+        Ok(arn
+            .with_context(|| format!("eyot deploy does not say an ARN: {said}"))?
+            .to_owned())
+    }
+
+    /// The value of a metric, by its name and labels as the server writes them.
+    pub(crate) fn metric(&self, name: &str) -> anyhow::Result<Option<f64>> {
+        let address = self.account.address;
+        let request = format!("GET /_eyot/metrics HTTP/1.1\r\nHost: {address}\r\n\r\n");
+        let text = Connection::open(address)?.exchange_text(&[request.as_bytes()])?;
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.map(|value| value.trim().parse().with_context(|| format!("{name} is {value}")))
+            .transpose()
+    }
+
+    /// Ends it; fails if it did not end well or left something.
+    pub(crate) fn clear(mut self) -> anyhow::Result<()> {
+        let ended = end(&mut self.child, STOP_DEADLINE);
+        ensure!(ended, "the server did not end well; its messages are above");
+        let left = self.agents();
+        ensure!(
+            left.is_empty(),
+            "the server has ended and left agents: processes {left:?}"
+        );
+        Ok(())
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -261,6 +289,16 @@ impl Drop for Server {
             send(pid, Signal::SIGKILL);
         }
     }
+}
+
+/// A directory with the sample agent to deploy, and the program in it.
+pub(crate) fn native_source(home: &Path, agent: &Path) -> anyhow::Result<(PathBuf, PathBuf)> {
+    let source = home.join("source");
+    fs::create_dir(&source)?;
+    let program = source.join(AGENT);
+    fs::copy(agent, &program).with_context(|| format!("there is no agent at {}", agent.display()))?;
+    fs::set_permissions(&program, Permissions::from_mode(0o755))?;
+    Ok((source, program))
 }
 
 /// A session id of the form that SDKs make.
@@ -362,10 +400,10 @@ mod tests {
                 .spawn()
                 .unwrap()
         };
-        let mut obedient = shell("trap 'exit 0' TERM; echo up; while :; do sleep 0.01; done");
+        let mut obedient = shell("trap 'exit 0' INT; echo up; while :; do sleep 0.01; done");
         assert_eq!(first(&follow(obedient.stdout.take().unwrap())).unwrap(), "up");
         assert!(end(&mut obedient, Duration::from_secs(20)));
-        let mut stubborn = shell("trap '' TERM; echo up; while :; do sleep 0.01; done");
+        let mut stubborn = shell("trap '' INT; echo up; while :; do sleep 0.01; done");
         assert_eq!(first(&follow(stubborn.stdout.take().unwrap())).unwrap(), "up");
         assert!(!end(&mut stubborn, Duration::from_millis(200)));
         assert!(stubborn.try_wait().unwrap().is_some());

@@ -22,8 +22,8 @@ impl Block {
     }
 }
 
-/// The smallest sample that is not exceeded by this percentage of the sorted samples.
-fn percentile(sorted: &[Duration], percent: usize) -> Option<Duration> {
+/// The smallest of the sorted samples that this percentage of them does not exceed.
+pub(crate) fn percentile(sorted: &[Duration], percent: usize) -> Option<Duration> {
     let rank = (sorted.len() * percent).div_ceil(100).max(1);
     sorted.get(rank - 1).copied()
 }

@@ -4,16 +4,19 @@
 //! as the one inside `eyot` is, so that it runs in any sandbox.
 
 use crate::{step, workspace};
+use clap::ValueEnum;
 use std::path::PathBuf;
 use std::process::Command;
 
-const REPORT: &str = "docs/benchmarks.md";
 const AGENT: &str = "eyot-sample-agent";
 
 /// What to measure, and how long.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// Ten seconds instead of a minute; docs/benchmarks.md stays as it is.
+    /// What to measure.
+    #[arg(value_enum, default_value_t = What::Requests)]
+    what: What,
+    /// Much shorter; the report stays as it is.
     #[arg(long)]
     quick: bool,
     /// The driver to measure: auto, container or process.
@@ -21,7 +24,16 @@ pub(crate) struct Options {
     driver: String,
 }
 
-/// Measures; writes docs/benchmarks.md.
+/// A set of measurements, and its report.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum What {
+    /// Requests to sessions that run; a minute; writes docs/benchmarks.md.
+    Requests,
+    /// New sessions and idle ones; ten minutes; writes docs/benchmarks-sessions.md.
+    Sessions,
+}
+
+/// Measures; writes the report.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let target = workspace::target_directory()?;
     let agent = step::timed("release builds", || {
@@ -38,12 +50,19 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     })?;
     let mut bench = Command::new(target.join("release/eyot-bench"));
     bench.current_dir(workspace::root());
-    bench.args(["--driver", &options.driver, "--agent"]).arg(agent);
+    let (what, report) = match options.what {
+        What::Requests => ("requests", "docs/benchmarks.md"),
+        What::Sessions => ("sessions", "docs/benchmarks-sessions.md"),
+    };
+    bench
+        .arg(what)
+        .args(["--driver", &options.driver, "--agent"])
+        .arg(agent);
     bench.arg("--eyot").arg(target.join("release/eyot"));
     if options.quick {
         bench.arg("--quick");
     } else {
-        bench.args(["--report", REPORT]);
+        bench.args(["--report", report]);
     }
     step::timed("measurements", || step::run(&mut bench))
 }

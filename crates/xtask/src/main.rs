@@ -36,7 +36,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Task {
-    /// Measures Eyot against the same agent called directly; writes docs/benchmarks.md.
+    /// Measures Eyot against the same agents as plain processes; writes docs/benchmarks*.md.
     Bench(bench::Options),
     /// Runs the sandbox's tests in a virtual machine with cgroup v2; needs QEMU and a kernel.
     CgroupV2(cgroup_v2::Options),

@@ -6,6 +6,7 @@ mod cold;
 pub(crate) mod load;
 pub(crate) mod memory;
 mod paced;
+pub(crate) mod sessions;
 
 use crate::interrupt;
 use crate::request::Way;
@@ -91,8 +92,12 @@ pub(crate) fn all(stage: &Stage, plan: &Plan) -> anyhow::Result<Results> {
 }
 
 /// Measures each way once a round: A B C, C B A, …, so that a steady drift falls on all alike.
-fn rounds<T>(count: usize, ways: &[Way], mut block: impl FnMut(Way) -> anyhow::Result<T>) -> anyhow::Result<Rounds<T>> {
-    let mut results: Rounds<T> = BTreeMap::new();
+fn rounds<K: Copy + Ord, T>(
+    count: usize,
+    ways: &[K],
+    mut block: impl FnMut(K) -> anyhow::Result<T>,
+) -> anyhow::Result<BTreeMap<K, Vec<T>>> {
+    let mut results: BTreeMap<K, Vec<T>> = BTreeMap::new();
     for round in 0..count {
         let mut order = ways.to_vec();
         if round % 2 == 1 {

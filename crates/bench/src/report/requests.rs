@@ -1,7 +1,6 @@
-//! The results as Markdown: `docs/benchmarks.md`, and the same on standard output.
-//!
-//! Invariant: a missed aim is called missed, and no figure stands without the spread of its blocks.
+//! `docs/benchmarks.md`: what a request costs.
 
+use super::{machine_lines, megabytes, milliseconds, number, show, verdict};
 use crate::machine::Machine;
 use crate::measure::{Results, Rounds, load, memory};
 use crate::request::Way;
@@ -24,7 +23,8 @@ pub(crate) fn markdown(machine: &Machine, results: &Results) -> String {
     let parts = [
         format!(
             "# Benchmarks\n\nWritten by `cargo xtask bench` on {date}; not edited by hand. Everything is measured in one run, \
-             side by side\nwith the same agent (`examples/sample-agent`) called directly. Driver: `{}`.\n",
+             side by side\nwith the same agent (`examples/sample-agent`) called directly. Driver: `{}`. What sessions cost \
+             is in\n[benchmarks-sessions.md](benchmarks-sessions.md).\n",
             results.driver
         ),
         aims(results),
@@ -47,8 +47,12 @@ fn aims(results: &Results) -> String {
         } else {
             measured.median <= limit
         };
-        let verdict = if met { "met" } else { "**missed**" };
-        let _ = writeln!(text, "| {what} | {} {unit} | {verdict} |", show(measured, digits));
+        let _ = writeln!(
+            text,
+            "| {what} | {} {unit} | {} |",
+            show(measured, digits),
+            verdict(met)
+        );
     };
     let added = added(&results.latency, Way::Boto, |block| block.p50);
     row(
@@ -109,18 +113,8 @@ fn environment(machine: &Machine, results: &Results) -> String {
         "; the machine was shared, which makes times longer and less steady"
     };
     format!(
-        "## Machine\n\n\
-         - {} cores, {}{}; SHA-256 instructions: {}\n\
-         - memory: {:.1} GB\n\
-         - kernel: {}\n\
-         - load average before the run: {}; share of the CPU that other work took during it: {:.0} % ({:.0} to {:.0}){noise}\n",
-        machine.cores,
-        machine.processor,
-        if machine.is_virtual { " (virtual machine)" } else { "" },
-        if machine.has_sha { "yes" } else { "no" },
-        megabytes(machine.memory) / 1000.0,
-        machine.kernel,
-        machine.load,
+        "{}; share of the CPU that other work took during it: {:.0} % ({:.0} to {:.0}){noise}\n",
+        machine_lines(machine),
         others.median * 100.0,
         others.least * 100.0,
         others.most * 100.0,
@@ -278,24 +272,6 @@ fn per_request(time: Duration, block: &load::Block) -> f64 {
 
 fn growth(passage: &memory::Passage) -> f64 {
     megabytes(passage.growth)
-}
-
-fn milliseconds(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1e3
-}
-
-fn megabytes(bytes: u64) -> f64 {
-    number(bytes) / 1e6
-}
-
-#[expect(clippy::cast_precision_loss, reason = "counts and sizes here are far below 2^53")]
-fn number(count: u64) -> f64 {
-    count as f64
-}
-
-fn show(spread: Spread, digits: usize) -> String {
-    let Spread { median, least, most } = spread;
-    format!("{median:.digits$} ({least:.digits$} to {most:.digits$})")
 }
 
 #[cfg(test)]
