@@ -23,7 +23,7 @@ pub(super) fn header(said: &str) -> Option<HeaderValue> {
         let half = (MOST - GAP.len()) / 2;
         let head = cut(said.chars(), half);
         let tail: String = cut(said.chars().rev(), half).chars().rev().collect();
-        format!("{}{GAP}{}", encode(head.trim_end()), encode(tail.trim_start()))
+        format!("{}{GAP}{}", encode(&head), encode(&tail))
     };
     HeaderValue::try_from(value).ok().filter(|value| !value.is_empty())
 }
