@@ -29,6 +29,16 @@ ROLE = "arn:aws:iam::123456789012:role/agent"
 PYTHON = f"PYTHON_{sys.version_info.major}_{sys.version_info.minor}"
 
 
+# Tests call faster than people. Those that are about limits set their own.
+UNLIMITED = {
+    f"EYOT__RUNTIME__QUOTAS__RATES__{rate}": "0"
+    for rate in (
+        "INVOKE_PER_SECOND", "STOP_PER_SECOND", "CREATE_PER_SECOND", "UPDATE_PER_SECOND", "DELETE_PER_SECOND",
+        "LIST_PER_SECOND", "GET_PER_SECOND", "NEW_SESSIONS_PER_MINUTE",
+    )
+}
+
+
 class Server:
     """One `eyot serve` and clients for it."""
 
@@ -45,6 +55,7 @@ class Server:
 
     def start(self, listen="127.0.0.1:0"):
         env = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "EYOT__"))}
+        env.update(UNLIMITED)
         env.update(self.extra_env)
         command = [self.binary, "serve", "--listen", listen, "--data-dir", str(self.data_dir), "--driver", self.driver_wanted]
         self.data_dir.mkdir(parents=True, exist_ok=True)

@@ -6,13 +6,16 @@ import time
 import pytest
 from conftest import deploy_files, invoke, session_id
 from pathlib import Path
+from urllib.parse import unquote
 
 PLAIN = (Path(__file__).parent / "agents/plain/main.py").read_text()
 
 
 @pytest.fixture(scope="module")
 def plain(shared_server, tmp_path_factory):
-    return deploy_files(shared_server, tmp_path_factory.mktemp("plain"), "plain", {"main.py": PLAIN})
+    arn = deploy_files(shared_server, tmp_path_factory.mktemp("plain"), "plain", {"main.py": PLAIN})
+    show_agent_errors(shared_server, arn)
+    return arn
 
 
 @pytest.fixture(scope="module")
@@ -31,22 +34,29 @@ def quick_server(tmp_path_factory):
 
 
 def agent_error(server, arn, payload, session=None):
+    """What the caller is told, and what the agent said, where its owner lets callers know."""
     data = server.data
     with pytest.raises(data.exceptions.RuntimeClientError) as caught:
         invoke(data, arn, payload, session)
-    assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == 424
-    return caught.value.response["Error"]["Message"]
+    metadata = caught.value.response["ResponseMetadata"]
+    assert metadata["HTTPStatusCode"] == 424
+    return caught.value.response["Error"]["Message"], unquote(metadata["HTTPHeaders"].get("x-eyot-agent-error", ""))
+
+
+def show_agent_errors(server, arn):
+    server.control.tag_resource(resourceArn=arn, tags={"eyot:agent-errors": "on"})
 
 
 @pytest.mark.parametrize("status", [400, 404, 418, 500, 503])
 def test_an_error_answer_is_the_agents(shared_server, plain, status):
-    message = agent_error(shared_server, plain, {"act": "status", "status": status})
-    assert str(status) in message and "the agent says so" in message
+    message, said = agent_error(shared_server, plain, {"act": "status", "status": status})
+    assert f"Received error ({status}) from runtime." in message
+    assert "the agent says so" in said and "the agent says so" not in message
 
 
 def test_a_crash_says_the_exit_code_and_the_next_call_works(shared_server, plain):
     session = session_id()
-    message = agent_error(shared_server, plain, {"act": "exit", "code": 7}, session)
+    message, _ = agent_error(shared_server, plain, {"act": "exit", "code": 7}, session)
     assert "7" in message
     deadline = time.monotonic() + 10
     while True:
@@ -67,19 +77,21 @@ def test_a_stream_that_dies_does_not_end_cleanly(shared_server, plain):
 
 
 @pytest.mark.parametrize(
-    "name, env, says",
+    "name, env, told, wrote",
     [
-        ("dies_at_start", ["AGENT_EXIT_AT_START=9"], ["9", "the moon is full"]),
-        ("wrong_port", ["AGENT_PORT=3000"], ["8080", "3000"]),
-        ("never_listens", ["AGENT_NEVER_LISTENS=1"], ["8080"]),
+        ("dies_at_start", ["AGENT_EXIT_AT_START=9"], ["9"], "the moon is full"),
+        ("wrong_port", ["AGENT_PORT=3000"], ["8080", "3000"], ""),
+        ("never_listens", ["AGENT_NEVER_LISTENS=1"], ["8080"], ""),
     ],
 )
-def test_a_start_that_fails_says_how(quick_server, tmp_path, name, env, says):
+def test_a_start_that_fails_says_how(quick_server, tmp_path, name, env, told, wrote):
     flags = [part for value in env for part in ("--env", value)]
     arn = deploy_files(quick_server, tmp_path, name, {"main.py": PLAIN}, *flags)
-    message = agent_error(quick_server, arn, {})
-    for part in says:
+    show_agent_errors(quick_server, arn)
+    message, said = agent_error(quick_server, arn, {})
+    for part in told:
         assert part in message, message
+    assert wrote in said and (not wrote or wrote not in message)
 
 
 def test_no_answer_in_time_is_504(quick_server, tmp_path):
@@ -115,7 +127,7 @@ def test_memory_limit_is_named(make_server, tmp_path):
     if server.driver != "container":
         pytest.skip("only the container driver limits memory")
     arn = deploy_files(server, tmp_path, "hog", {"main.py": PLAIN})
-    assert "memory" in agent_error(server, arn, {"act": "memory"})
+    assert "memory" in agent_error(server, arn, {"act": "memory"})[0]
 
 
 def test_a_client_that_leaves_cancels_its_call_and_keeps_the_session(shared_server, plain):

@@ -22,6 +22,7 @@ use runtime::invoke::Invoker;
 use runtime::journal::{self, Journal};
 use runtime::observe::{self, Observer};
 use runtime::session::{self, Router};
+use runtime::throttle::SessionRate;
 use sandbox::managed::Runtimes;
 use sandbox::package;
 use std::io::IsTerminal;
@@ -266,6 +267,7 @@ impl Running {
             node: tenure.node(),
             journal: journal.clone(),
             storage_dir: dir.path().join("storage"),
+            rate: SessionRate::new(&config.runtime.quotas.rates),
         });
         let recovered = sessions.recover().await?;
         if recovered != session::Recovered::default() {

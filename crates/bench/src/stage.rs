@@ -169,6 +169,10 @@ impl Server {
         configuration: &[(&str, String)],
     ) -> anyhow::Result<Self> {
         let mut child = clean(eyot)
+            // What is measured is the server, not its quotas.
+            .env("EYOT__RUNTIME__QUOTAS__RATES__INVOKE_PER_SECOND", "0")
+            .env("EYOT__RUNTIME__QUOTAS__RATES__STOP_PER_SECOND", "0")
+            .env("EYOT__RUNTIME__QUOTAS__RATES__NEW_SESSIONS_PER_MINUTE", "0")
             .args([
                 "serve",
                 "--listen",

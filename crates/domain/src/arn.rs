@@ -45,31 +45,37 @@ impl ResourceArn {
             value: value.chars().take(64).collect(),
             expected: EXPECTED,
         };
-        let mut parts = value.splitn(6, ':');
-        let mut next = || parts.next().ok_or_else(invalid);
+        let mut resource = value;
+        let mut next = || {
+            let (piece, rest) = cut(resource, b':').ok_or_else(invalid)?;
+            resource = rest;
+            Ok(piece)
+        };
         let (arn, partition, service) = (next()?, next()?, next()?);
-        let (region, account, resource) = (next()?, next()?, next()?);
+        let (region, account) = (next()?, next()?);
         let known_partition = partition == "aws" || partition.starts_with("aws-");
         if arn != "arn" || !known_partition || service != "bedrock-agentcore" {
             return Err(invalid());
         }
-        let mut path = resource.split('/');
-        let (kind, id, sub, endpoint, rest) = (path.next(), path.next(), path.next(), path.next(), path.next());
-        let (Some("runtime"), Some(id), None) = (kind, id, rest) else {
+        let Some(("runtime", path)) = cut(resource, b'/') else {
             return Err(invalid());
         };
+        let (id, below) = cut(path, b'/').map_or((path, None), |(id, below)| (id, Some(below)));
         let runtime = RuntimeArn {
             region: Region::parse(region)?,
             account: AccountId::parse(account)?,
             id: RuntimeId::parse(id)?,
         };
-        match (sub, endpoint) {
-            (None, None) => Ok(Self::Runtime(runtime)),
-            (Some("runtime-endpoint" | "endpoint"), Some(name)) => Ok(Self::Endpoint(EndpointArn {
-                runtime,
-                endpoint: EndpointName::parse(name)?,
-            })),
-            _ => Err(invalid()),
+        match below.map(|below| cut(below, b'/')) {
+            None => Ok(Self::Runtime(runtime)),
+            // No endpoint's name has a slash.
+            Some(Some(("runtime-endpoint" | "endpoint", name))) if !name.contains('/') => {
+                Ok(Self::Endpoint(EndpointArn {
+                    runtime,
+                    endpoint: EndpointName::parse(name)?,
+                }))
+            }
+            Some(_) => Err(invalid()),
         }
     }
 
@@ -108,6 +114,13 @@ impl fmt::Display for EndpointArn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/runtime-endpoint/{}", self.runtime, self.endpoint)
     }
+}
+
+/// Before and behind the first such byte, which must be ASCII. Pieces of an ARN are so short that `str::split_once`
+/// costs several times as much.
+fn cut(text: &str, at: u8) -> Option<(&str, &str)> {
+    let found = text.bytes().position(|byte| byte == at)?;
+    Some((&text[..found], &text[found + 1..]))
 }
 
 #[cfg(test)]

@@ -12,6 +12,8 @@ mod call;
 mod config;
 mod context;
 mod error;
+mod headers;
+pub mod join;
 mod metrics;
 mod route;
 pub mod server;

@@ -58,6 +58,15 @@ pub struct Deployment {
     pub storage: Option<SessionStorage>,
 }
 
+/// A call that an agent must answer well before its version serves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Warmup {
+    /// Path of the `POST`.
+    pub path: String,
+    /// The port inside, if not the agent's own.
+    pub port: Option<u16>,
+}
+
 /// A directory of each session that survives its sandbox.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionStorage {

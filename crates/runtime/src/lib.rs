@@ -21,6 +21,7 @@ pub mod observe;
 pub mod service;
 pub mod session;
 pub mod switches;
+pub mod throttle;
 mod upstream;
 
 pub use config::Config;

@@ -13,6 +13,7 @@ use crate::catalog::Catalog;
 use crate::control::{self, Control, own_account, own_arn};
 use crate::invoke::Invoker;
 use crate::observe::{self, Observer};
+use crate::throttle::Throttle;
 use api::operations as op;
 use async_trait::async_trait;
 use domain::arn::ResourceArn;
@@ -49,6 +50,7 @@ pub struct RuntimeService {
     invoker: Invoker,
     artifacts: Arc<Artifacts>,
     observer: Observer,
+    throttle: Throttle,
 }
 
 /// Whom a data plane call is for.
@@ -73,6 +75,7 @@ impl RuntimeService {
         Self {
             region,
             account,
+            throttle: Throttle::new(control.rates()),
             control,
             catalog,
             invoker,
@@ -83,6 +86,7 @@ impl RuntimeService {
 
     async fn stop_session(&self, input: &Map<String, Value>) -> Result<Reply, Error> {
         let address = self.locate(input, false)?;
+        self.throttle.stop(&address.runtime)?;
         // An endpoint that cannot serve now may still have sessions; one that does not exist has none.
         match self.catalog.resolve(&address.runtime, Some(&address.endpoint)) {
             Err(error) if error.kind == Kind::NotFound => return Err(error),
@@ -154,12 +158,14 @@ impl Service for RuntimeService {
     async fn call(&self, call: Call) -> Result<Reply, Error> {
         if call.operation == op::INVOKE_AGENT_RUNTIME {
             let address = self.locate(&call.input, true)?;
+            self.throttle.invoke(&address.runtime)?;
             let target = self.catalog.resolve(&address.runtime, Some(&address.endpoint))?;
             return self.invoker.invoke(call, target).await;
         }
         if call.operation == op::STOP_RUNTIME_SESSION {
             return self.stop_session(&call.input).await;
         }
+        self.throttle.control(call.operation)?;
         self.control.call(call.operation, call.input).await.map(Reply::Document)
     }
 

@@ -11,6 +11,7 @@
 )]
 
 mod bench;
+mod cgroup_v2;
 mod ci;
 pub mod codegen;
 mod dependencies;
@@ -37,6 +38,8 @@ struct Arguments {
 enum Task {
     /// Measures Eyot against the same agents as plain processes; writes docs/benchmarks*.md.
     Bench(bench::Options),
+    /// Runs the sandbox's tests in a virtual machine with cgroup v2; needs QEMU and a kernel.
+    CgroupV2(cgroup_v2::Options),
     /// What CI runs: formatting, clippy, licences, all tests.
     Ci,
     /// Writes the generated part of the `api` crate.
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
     });
     let done = match arguments.task {
         Task::Bench(options) => bench::run(&options),
+        Task::CgroupV2(options) => cgroup_v2::run(&options),
         Task::Ci => ci::run(),
         Task::Codegen { arguments } => codegen::run(&arguments),
         Task::Fuzz(options) => fuzz::run(&options),

@@ -1,6 +1,7 @@
 //! What can go wrong in a call, in the words of a command line.
 
 use http::{StatusCode, Uri};
+use percent_encoding::percent_decode_str;
 use std::error::Error as _;
 use std::time::Duration;
 
@@ -17,13 +18,15 @@ pub(crate) enum Error {
     #[error("{0} did not answer within {1:?}")]
     Late(String, Duration),
     /// The server refused the call.
-    #[error("{message}{}{}", kind_in_brackets(.kind, *.status), request_in_brackets(.request_id))]
+    #[error("{message}{}{}{}", kind_in_brackets(.kind, *.status), request_in_brackets(.request_id), on_lines(.agent))]
     Refused {
         status: StatusCode,
         /// Such as `ValidationException`; empty if it has no name.
         kind: String,
         message: String,
         request_id: String,
+        /// What the agent said, where its owner lets callers know.
+        agent: Option<String>,
     },
     /// The answer began and did not end.
     #[error("the answer broke off: {0}")]
@@ -38,7 +41,7 @@ pub(crate) enum Error {
 
 impl Error {
     /// From an answer that is not 2xx.
-    pub(super) fn refused(status: StatusCode, kind: &str, request_id: String, body: &[u8]) -> Self {
+    pub(super) fn refused(status: StatusCode, kind: &str, request_id: String, agent: &str, body: &[u8]) -> Self {
         // As SDKs read it: `namespace#Name:url` is `Name`.
         let kind = kind.split(':').next().unwrap_or_default();
         let kind = kind.rsplit('#').next().unwrap_or_default().to_owned();
@@ -59,6 +62,7 @@ impl Error {
             kind,
             message,
             request_id,
+            agent: agent_said(agent),
         }
     }
 
@@ -90,6 +94,22 @@ fn kind_in_brackets(kind: &str, status: StatusCode) -> String {
         String::new()
     } else {
         format!(" [{kind}, {}]", status.as_u16())
+    }
+}
+
+/// Percent-decoded, and without what a terminal would obey.
+fn agent_said(header: &str) -> Option<String> {
+    let said = percent_decode_str(header).decode_utf8_lossy();
+    let plain = said
+        .chars()
+        .filter(|character| !character.is_control() || matches!(character, '\n' | '\t'));
+    Some(plain.collect()).filter(|said: &String| !said.is_empty())
+}
+
+fn on_lines(agent: &Option<String>) -> String {
+    match agent {
+        Some(said) => format!("\nThe agent said: {said}"),
+        None => String::new(),
     }
 }
 

@@ -358,9 +358,10 @@ impl Answer {
     async fn refusal(self, status: StatusCode) -> Error {
         let kind = self.header("x-amzn-errortype").to_owned();
         let request_id = self.header("x-amzn-requestid").to_owned();
+        let agent = self.header("x-eyot-agent-error").to_owned();
         // Whatever the body is, the status has already said the main thing.
         let body = self.bytes().await.unwrap_or_default();
-        Error::refused(status, &kind, request_id, &body)
+        Error::refused(status, &kind, request_id, &agent, &body)
     }
 }
 

@@ -111,6 +111,11 @@ async fn refusals_say_what_the_server_said() {
             "no such thing",
         ),
         (
+            "HTTP/1.1 424 x\r\nx-amzn-errortype: RuntimeClientError\r\nx-eyot-agent-error: boom%0A%1B[31m100 %25\r\n\
+             content-length: 15\r\n\r\n{\"message\":\"x\"}",
+            "x [RuntimeClientError, 424]\nThe agent said: boom\n[31m100 %",
+        ),
+        (
             "HTTP/1.1 502 Bad\r\ncontent-length: 4\r\n\r\nhtml",
             "the server answered 502 Bad Gateway: html",
         ),

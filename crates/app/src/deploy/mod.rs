@@ -125,7 +125,9 @@ or, after eval "$(eyot env)", from Python:
         agentRuntimeArn="{arn}",
         payload=b'{{"prompt": "Hello"}}',
     )
-    print(answer["response"].read().decode())"#
+    print(answer["response"].read().decode())
+
+The tag eyot:agent-errors=on of the runtime shows callers what the agent said when it fails."#
     )
 }
 

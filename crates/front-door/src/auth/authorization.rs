@@ -30,6 +30,19 @@ const IS_NAME: [bool; 256] = {
     }
     table
 };
+/// What is not a digit in [`DIGIT`].
+const NO_DIGIT: u8 = 0x80;
+/// The value of each lower-case hexadecimal digit.
+const DIGIT: [u8; 256] = {
+    let mut table = [NO_DIGIT; 256];
+    let digits = b"0123456789abcdef";
+    let mut value = 0;
+    while value < 16 {
+        table[digits[value as usize] as usize] = value;
+        value += 1;
+    }
+    table
+};
 
 /// A well-formed header. Says nothing yet about whether its signature is right.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -113,18 +126,19 @@ pub fn parse(header: &[u8]) -> Result<Authorization<'_>, Malformed> {
         Ok(text) if is_clean => text.trim_matches(BLANK),
         _ => return Err(Malformed::Characters),
     };
-    let (scheme, parameters) = text.split_once(BLANK).unwrap_or((text, ""));
+    let (scheme, parameters) = match memchr::memchr2(b' ', b'\t', text.as_bytes()) {
+        Some(at) => (&text[..at], &text[at + 1..]),
+        None => (text, ""),
+    };
     if scheme != ALGORITHM {
         return Err(Malformed::Scheme(quote(scheme)));
     }
     let (mut credential, mut signed_headers, mut signature) = (None, None, None);
-    for parameter in parameters.split(',').map(|part| part.trim_matches(BLANK)) {
+    for parameter in split(parameters, b',').map(|part| part.trim_matches(BLANK)) {
         if parameter.is_empty() && parameters.trim_matches(BLANK).is_empty() {
             break;
         }
-        let (name, value) = parameter
-            .split_once('=')
-            .ok_or_else(|| Malformed::NoPair(quote(parameter)))?;
+        let (name, value) = cut(parameter, b'=').ok_or_else(|| Malformed::NoPair(quote(parameter)))?;
         let (slot, name) = match name {
             "Credential" => (&mut credential, "Credential"),
             "SignedHeaders" => (&mut signed_headers, "SignedHeaders"),
@@ -139,7 +153,7 @@ pub fn parse(header: &[u8]) -> Result<Authorization<'_>, Malformed> {
     let signed_headers = signed_headers.ok_or(Malformed::Missing("SignedHeaders"))?;
     let signature = signature.ok_or(Malformed::Missing("Signature"))?;
 
-    let mut elements = credential.split('/');
+    let mut elements = split(credential, b'/');
     let (Some(access_key_id), Some(day), Some(region), Some(service), Some(terminator), None) = (
         elements.next(),
         elements.next(),
@@ -186,7 +200,7 @@ impl<'a> SignedHeaders<'a> {
     fn parse(list: &'a str) -> Result<Self, Malformed> {
         let mut before = "";
         let mut count = 0;
-        for name in list.split(';') {
+        for name in split(list, b';') {
             count += 1;
             // Also refuses an empty name: nothing sorts before the first one.
             if name <= before || !name.bytes().all(|b| IS_NAME[usize::from(b)]) || count > MAX_SIGNED_HEADERS {
@@ -205,7 +219,7 @@ impl<'a> SignedHeaders<'a> {
 
     /// The names in order.
     pub fn names(self) -> impl Iterator<Item = &'a str> {
-        self.0.split(';')
+        split(self.0, b';')
     }
 
     /// Whether a header of this lower-case name is covered.
@@ -257,11 +271,36 @@ impl fmt::Debug for Authorization<'_> {
     }
 }
 
+/// Before and behind the first such byte, which must be ASCII.
+fn cut(text: &str, at: u8) -> Option<(&str, &str)> {
+    // `str::split_once` costs several times as much on texts as short as these.
+    let found = memchr::memchr(at, text.as_bytes())?;
+    Some((&text[..found], &text[found + 1..]))
+}
+
+/// The pieces between such bytes, as `str::split` makes them, and for the same reason not by it.
+fn split(text: &str, at: u8) -> impl Iterator<Item = &str> {
+    let mut left = Some(text);
+    std::iter::from_fn(move || {
+        let text = left?;
+        let (piece, rest) = cut(text, at).map_or((text, None), |(piece, rest)| (piece, Some(rest)));
+        left = rest;
+        Some(piece)
+    })
+}
+
 /// 64 lower-case hexadecimal digits as 32 bytes.
 pub(super) fn lower_hex(digits: &[u8]) -> Option<[u8; 32]> {
+    let digits: &[u8; 64] = digits.try_into().ok()?;
     let mut bytes = [0; 32];
-    let lower = !digits.iter().any(u8::is_ascii_uppercase);
-    (lower && hex::decode_to_slice(digits, &mut bytes).is_ok()).then_some(bytes)
+    // Looks at the wrong digits once, at the end: `DIGIT` has a high bit where there is none.
+    let mut all = 0;
+    for (byte, pair) in bytes.iter_mut().zip(digits.as_chunks::<2>().0) {
+        let (high, low) = (DIGIT[usize::from(pair[0])], DIGIT[usize::from(pair[1])]);
+        all |= high | low;
+        *byte = high << 4 | (low & 15);
+    }
+    (all & NO_DIGIT == 0).then_some(bytes)
 }
 
 /// Text of the client for a message: at most 64 characters of it.

@@ -28,6 +28,18 @@ use http::request::Parts;
 use percent_encoding::percent_decode;
 
 use super::authorization::SignedHeaders;
+use crate::headers;
+
+/// The unreserved characters of RFC 3986.
+const IS_UNRESERVED: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0_u8;
+    while byte < 128 {
+        table[byte as usize] = byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
+        byte += 1;
+    }
+    table
+};
 
 /// Most ways in which one request is read. Bounds what a wrong signature costs.
 pub(super) const MAX_FORMS: usize = 24;
@@ -272,7 +284,7 @@ fn push_query(out: &mut Vec<u8>, query: &str, how: Query) {
 }
 
 fn push_values(out: &mut Vec<u8>, headers: &HeaderMap, name: &str, blanks: Blanks) {
-    for (at, value) in headers.get_all(name).iter().enumerate() {
+    for (at, value) in headers::all(headers, name).enumerate() {
         if at > 0 {
             out.push(b',');
         }
@@ -282,6 +294,10 @@ fn push_values(out: &mut Vec<u8>, headers: &HeaderMap, name: &str, blanks: Blank
 
 /// Trimmed, runs of blanks as one space.
 fn push_folded(out: &mut Vec<u8>, value: &[u8], blanks: Blanks) {
+    if memchr::memchr2(b' ', b'\t', value).is_none() {
+        out.extend_from_slice(value);
+        return;
+    }
     let is_blank = |byte: &u8| *byte == b' ' || (*byte == b'\t' && blanks == Blanks::SpacesAndTabs);
     let words = value.split(is_blank).filter(|word| !word.is_empty());
     for (at, word) in words.enumerate() {
@@ -306,7 +322,7 @@ fn push_encoded(out: &mut Vec<u8>, mut bytes: &[u8], keep_slash: bool) {
 }
 
 fn is_unreserved(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
+    IS_UNRESERVED[usize::from(byte)]
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use super::canonical::{Form, hosts};
 use super::date::Signed;
 use super::signing::Key;
 use super::{Keys, Refusal, Scope};
+use crate::headers;
 
 /// SHA-256 of nothing: the payload's hash of a request without a body.
 pub const EMPTY_PAYLOAD: [u8; 32] = [
@@ -77,7 +78,8 @@ impl Verifier {
         self.check_scope(&authorization, &signed)?;
         let payload = payload(parts)?;
 
-        let token = parts.headers.get(TOKEN_HEADER).map(http::HeaderValue::as_bytes);
+        let token = headers::all(&parts.headers, TOKEN_HEADER).next();
+        let token = token.map(http::HeaderValue::as_bytes);
         let found = self.keys.find(authorization.access_key_id);
         let key = found.clone().unwrap_or_else(|| self.keys.decoy());
         let pending = Pending {
@@ -229,7 +231,7 @@ fn check_headers(parts: &Parts, authorization: &Authorization<'_>) -> Result<(),
         let present = if name == HOST {
             host_count > 0
         } else {
-            parts.headers.contains_key(name)
+            headers::contains(&parts.headers, name)
         };
         if !present {
             return Err(Refusal::SignedHeaderMissing(quote(name)));
@@ -245,11 +247,7 @@ fn check_headers(parts: &Parts, authorization: &Authorization<'_>) -> Result<(),
 
 /// What the head says about the payload. [`check_headers`] has made sure that the header is signed.
 fn payload(parts: &Parts) -> Result<Payload, Refusal> {
-    let mut values = parts
-        .headers
-        .get_all(PAYLOAD_HEADER)
-        .iter()
-        .map(http::HeaderValue::as_bytes);
+    let mut values = headers::all(&parts.headers, PAYLOAD_HEADER).map(http::HeaderValue::as_bytes);
     let Some(value) = values.next() else {
         return Ok(Payload::Needed);
     };

@@ -6,6 +6,7 @@ use crate::route::{Endpoint, OWN_PREFIX, RawLabels};
 use api::{Invalid, Operation};
 use domain::Error;
 use domain::error::FieldError;
+use http::HeaderValue;
 use http::request::Parts;
 use serde_json::{Map, Value};
 
@@ -38,7 +39,16 @@ pub(super) fn decode(
 ) -> Result<Map<String, Value>, Failure> {
     let query = label::query(parts.uri.query()).map_err(|(name, bad)| bad_text(&name, bad))?;
     let labels: Vec<(&str, &str)> = labels.iter().map(|(name, text)| (*name, text.as_str())).collect();
-    let header = |name: &'static str| parts.headers.get(name).and_then(|value| value.to_str().ok());
+    // A list to walk over: every member that travels in a header asks for it, and a look-up costs more than the walk.
+    let headers: Vec<(&str, &HeaderValue)> = parts
+        .headers
+        .iter()
+        .map(|(name, value)| (name.as_str(), value))
+        .collect();
+    let header = |wanted: &str| {
+        let found = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted));
+        found.and_then(|(_, value)| value.to_str().ok())
+    };
     api::decode(operation, &labels, &query, header, document).map_err(|invalid| invalid_input(invalid).into())
 }
 

@@ -5,7 +5,7 @@
 //!
 //! The wire form, for every SDK: `x-amzn-ErrorType: NAME`, `Content-Type: application/json`, body `{"message": ...}`;
 //! a `ValidationException` adds `reason` and `fieldList`, as its shape says. What may succeed later says when, in
-//! `Retry-After`.
+//! `Retry-After`; what an agent said is in `x-eyot-agent-error`, where the service hands it on (see `detail`).
 //!
 //! Decisions where the model is silent:
 //! - A kind that an operation does not model keeps its usual name and status. Clients without that class in their
@@ -18,6 +18,7 @@
 //! Invariant: a container's fault is 424, never 5xx; SDKs retry 5xx and would run the agent three times.
 //! Invariant: no answer carries `WWW-Authenticate`; signed calls have no use for it.
 
+mod detail;
 #[cfg(test)]
 mod tests;
 
@@ -32,6 +33,8 @@ use serde::Serialize;
 
 /// The header that names the exception.
 pub(crate) const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
+/// The header with what an agent said. A service hands that on only where the agent's owner wants it.
+pub(crate) const AGENT_ERROR: HeaderName = HeaderName::from_static("x-eyot-agent-error");
 /// The type of every document that the front door writes.
 pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
@@ -85,10 +88,13 @@ impl Failure {
         let mut headers = HeaderMap::with_capacity(6);
         headers.insert(CONTENT_TYPE, JSON);
         headers.insert(ERROR_TYPE, HeaderValue::from_static(name));
-        if let Self::Domain(error) = self
-            && let Some(seconds) = retry_after(error)
-        {
-            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        if let Self::Domain(error) = self {
+            if let Some(seconds) = retry_after(error) {
+                headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+            }
+            if let Some(said) = error.detail.as_deref().and_then(detail::header) {
+                headers.insert(AGENT_ERROR, said);
+            }
         }
         Written {
             status,

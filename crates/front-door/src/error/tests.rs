@@ -128,6 +128,16 @@ fn what_may_succeed_later_says_when() {
 }
 
 #[test]
+fn what_an_agent_said_is_a_header_and_not_in_the_document() {
+    let error = Error::agent("Received error (500) from runtime.").with_detail("boom\nbang");
+    let written = Failure::from(error).write(None);
+    assert_eq!(written.headers[AGENT_ERROR], "boom%0Abang");
+    assert_eq!(&*written.body, br#"{"message":"Received error (500) from runtime."}"#);
+    let written = Failure::from(Error::agent("x")).write(None);
+    assert!(!written.headers.contains_key(AGENT_ERROR));
+}
+
+#[test]
 fn the_agents_fault_never_looks_like_ours() {
     for operation in api::OPERATIONS {
         let (_, status) = exception(&Kind::Agent, Some(operation));

@@ -27,13 +27,9 @@ impl fmt::Display for BadText {
 pub(crate) fn decode(raw: &str) -> Result<String, BadText> {
     let mut bytes = Vec::with_capacity(raw.len());
     let mut rest = raw.as_bytes();
-    while let Some((&byte, after)) = rest.split_first() {
-        rest = after;
-        if byte != b'%' {
-            bytes.push(byte);
-            continue;
-        }
-        let Some(([high, low], after)) = after.split_first_chunk::<2>().map(|(pair, after)| (*pair, after)) else {
+    while let Some(percent) = rest.iter().position(|&byte| byte == b'%') {
+        bytes.extend_from_slice(&rest[..percent]);
+        let Some((&[high, low], after)) = rest[percent + 1..].split_first_chunk::<2>() else {
             return Err(BadText::Percent);
         };
         let (Some(high), Some(low)) = (hex(high), hex(low)) else {
@@ -42,8 +38,11 @@ pub(crate) fn decode(raw: &str) -> Result<String, BadText> {
         bytes.push(high << 4 | low);
         rest = after;
     }
+    bytes.extend_from_slice(rest);
     let text = String::from_utf8(bytes).map_err(|_| BadText::Utf8)?;
-    if text.chars().any(char::is_control) {
+    // The control characters beyond ASCII all begin with this byte.
+    let may_be_control = |byte: u8| byte.is_ascii_control() || byte == 0xc2;
+    if text.bytes().any(may_be_control) && text.chars().any(char::is_control) {
         Err(BadText::Control)
     } else {
         Ok(text)
@@ -67,9 +66,12 @@ pub(crate) fn query(raw: Option<&str>) -> Result<Vec<(String, String)>, (String,
 }
 
 fn hex(digit: u8) -> Option<u8> {
-    char::from(digit)
-        .to_digit(16)
-        .and_then(|value| u8::try_from(value).ok())
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        b'A'..=b'F' => Some(digit - b'A' + 10),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

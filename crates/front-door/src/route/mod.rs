@@ -29,7 +29,8 @@ pub(crate) const OWN_PREFIX: &str = "/_eyot/";
 /// All routes.
 #[derive(Debug)]
 pub(crate) struct Router {
-    methods: HashMap<Method, Tree<Arc<Endpoint>>>,
+    /// A handful: compared sooner than hashed.
+    methods: Vec<(Method, Tree<Arc<Endpoint>>)>,
     own: HashMap<&'static str, Arc<Own>>,
     unknown: Arc<CallMetrics>,
     builtin: Arc<CallMetrics>,
@@ -150,7 +151,7 @@ impl Router {
                 .add(operation.uri, endpoint);
         }
         Ok(Self {
-            methods,
+            methods: methods.into_iter().collect(),
             own,
             unknown: metrics.call("unknown"),
             builtin: metrics.call("builtin"),
@@ -174,7 +175,8 @@ impl Router {
                 .get(first)
                 .map_or_else(|| Route::Unknown(Vec::new()), Route::Own);
         }
-        if let Some((endpoint, labels)) = self.methods.get(method).and_then(|tree| tree.find(path)) {
+        let tree = self.methods.iter().find(|(known, _)| known == method);
+        if let Some((endpoint, labels)) = tree.and_then(|(_, tree)| tree.find(path)) {
             return Route::Operation(endpoint, labels);
         }
         let mut others: Vec<_> = self

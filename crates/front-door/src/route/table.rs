@@ -5,8 +5,6 @@
 //! whole pairs of kind and id (`runtime/NAME`, `runtime/NAME/runtime-endpoint/EP`), so that no verb behind it is
 //! swallowed. The shortest label that leads to a route wins.
 
-use std::collections::HashMap;
-
 /// More segments than any route with a raw ARN has.
 const MAX_SEGMENTS: usize = 24;
 /// More labels than any template has; checked when the table is built.
@@ -20,7 +18,8 @@ pub(crate) struct Tree<L> {
 
 #[derive(Debug)]
 struct Node<L> {
-    literals: HashMap<&'static str, usize>,
+    /// Sorted: a few comparisons find a segment sooner than its hash is made.
+    literals: Vec<(&'static str, usize)>,
     label: Option<usize>,
     leaf: Option<L>,
 }
@@ -60,12 +59,15 @@ impl<L> Tree<L> {
                         next
                     }
                 }
-            } else if let Some(&next) = self.nodes[at].literals.get(segment) {
-                next
             } else {
-                let next = self.push();
-                self.nodes[at].literals.insert(segment, next);
-                next
+                match self.nodes[at].literal(segment) {
+                    Ok(next) => next,
+                    Err(place) => {
+                        let next = self.push();
+                        self.nodes[at].literals.insert(place, (segment, next));
+                        next
+                    }
+                }
             };
         }
         self.nodes[at].leaf.get_or_insert(leaf);
@@ -77,9 +79,10 @@ impl<L> Tree<L> {
         let mut segments = [(0, 0); MAX_SEGMENTS];
         let mut count = 0;
         let mut start = 0;
-        for segment in path.split('/') {
-            *segments.get_mut(count)? = (start, start + segment.len());
-            start += segment.len() + 1;
+        let slashes = path.bytes().enumerate().filter(|&(_, byte)| byte == b'/');
+        for end in slashes.map(|(at, _)| at).chain([path.len()]) {
+            *segments.get_mut(count)? = (start, end);
+            start = end + 1;
             count += 1;
         }
         let mut labels = RawLabels {
@@ -101,7 +104,7 @@ impl<L> Tree<L> {
         let Some((&(start, end), rest)) = segments.split_first() else {
             return node.leaf.as_ref();
         };
-        if let Some(&next) = node.literals.get(&path[start..end])
+        if let Ok(next) = node.literal(&path[start..end])
             && let Some(leaf) = self.walk(next, path, rest, labels)
         {
             return Some(leaf);
@@ -137,10 +140,18 @@ impl<L> Tree<L> {
 impl<L> Node<L> {
     fn new() -> Self {
         Self {
-            literals: HashMap::new(),
+            literals: Vec::new(),
             label: None,
             leaf: None,
         }
+    }
+
+    /// Where a literal leads, or the place among the others that it would have.
+    fn literal(&self, segment: &str) -> Result<usize, usize> {
+        let found = self
+            .literals
+            .binary_search_by(|(literal, _)| (**literal).cmp(segment))?;
+        Ok(self.literals[found].1)
     }
 }
 
@@ -170,5 +181,6 @@ fn begins_arn(segment: &str) -> bool {
 }
 
 fn encoded_slashes(segment: &str) -> usize {
-    segment.matches("%2F").count() + segment.matches("%2f").count()
+    let is_slash = |three: &&[u8]| matches!(three, [b'%', b'2', b'F' | b'f']);
+    segment.as_bytes().windows(3).filter(is_slash).count()
 }

@@ -17,10 +17,12 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Poll, Waker};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -149,38 +151,50 @@ async fn drive<C: Connection>(shared: &Shared, watch: &Watch, mut connection: Pi
     let mut closing = pin!(shared.closing.cancelled());
     let mut cut = pin!(shared.cut.cancelled());
     let mut is_told = false;
-    loop {
-        tokio::select! {
-            biased;
-            ended = connection.as_mut() => {
+    let mut asked: Option<Waker> = None;
+    poll_fn(|cx| {
+        // Once asked, clock and signals wake this task by themselves. So nearly always only the connection has news, and
+        // asking the others again at each of its wake-ups would cost more than a look at these three flags.
+        let is_quiet = asked.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()))
+            && !look.is_elapsed()
+            && !shared.door.draining.load(Ordering::Acquire);
+        loop {
+            if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
                 if let Err(error) = ended {
                     tracing::debug!(%error, "a connection broke off");
                 }
-                return None;
+                return Poll::Ready(None);
             }
-            () = &mut look => match watch.check() {
-                Ok(next) => look.as_mut().reset(next),
-                Err(late @ Late::Idle) => {
-                    shared.count_cut(late.name());
-                    connection.as_mut().say_goodbye();
-                    watch.closing();
-                    look.as_mut().reset(tokio::time::Instant::now());
+            if is_quiet {
+                return Poll::Pending;
+            }
+            if look.as_mut().poll(cx).is_ready() {
+                match watch.check() {
+                    Ok(next) => look.as_mut().reset(next),
+                    Err(late @ Late::Idle) => {
+                        shared.count_cut(late.name());
+                        connection.as_mut().say_goodbye();
+                        watch.closing();
+                        look.as_mut().reset(tokio::time::Instant::now());
+                    }
+                    Err(late) => {
+                        shared.count_cut(late.name());
+                        return Poll::Ready(Some(late));
+                    }
                 }
-                Err(late) => {
-                    shared.count_cut(late.name());
-                    return Some(late);
-                }
-            },
-            () = &mut closing, if !is_told => {
+            } else if !is_told && closing.as_mut().poll(cx).is_ready() {
                 is_told = true;
                 connection.as_mut().say_goodbye();
-            }
-            () = &mut cut => {
+            } else if cut.as_mut().poll(cx).is_ready() {
                 shared.count_cut("drain");
-                return None;
+                return Poll::Ready(None);
+            } else {
+                asked = Some(cx.waker().clone());
+                return Poll::Pending;
             }
         }
-    }
+    })
+    .await
 }
 
 impl Late {

@@ -193,6 +193,7 @@ impl Server {
         }
         // Nobody new: the address is free for a successor from here on.
         drop(listener);
+        // In this order: connections ask for the signals below only after they saw this flag.
         shared.door.draining.store(true, Ordering::Release);
         shared.closing.cancel();
         shared.tasks.close();

@@ -7,6 +7,7 @@
 
 use super::watch::Watch;
 use crate::error::{Edge, Failure, Written};
+use crate::join::{MOST, join};
 use bytes::{Buf, Bytes};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -117,7 +118,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Socket<S> {
         {
             return Poll::Ready(Ok(first.len()));
         }
-        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, pieces);
+        let mut buffer = [0; MOST];
+        let polled = match join(pieces, &mut buffer) {
+            Some(joined) => Pin::new(&mut self.stream).poll_write(cx, joined),
+            None => Pin::new(&mut self.stream).poll_write_vectored(cx, pieces),
+        };
         self.watch.wrote(polled.is_ready());
         polled
     }

@@ -8,6 +8,11 @@ use nix::sys::socket::{
 };
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+/// How long a knock may go unanswered. A busy kernel refuses a closed port late; a listener whose backlog is full never
+/// answers.
+pub(super) const ANSWER: Duration = Duration::from_millis(250);
 
 /// How a connection attempt stands.
 pub(crate) enum Attempt {
@@ -78,6 +83,16 @@ pub(crate) struct Knock {
     v4: Option<OwnedFd>,
     v6: Option<OwnedFd>,
     count: u32,
+    /// One without an answer yet, and when it was made.
+    pending: Option<(OwnedFd, Instant)>,
+}
+
+/// What came of one knock.
+enum Heard {
+    Open,
+    /// A socket that can be used again, unless it cannot.
+    Refused(Option<OwnedFd>),
+    Nothing(OwnedFd),
 }
 
 impl Knock {
@@ -87,47 +102,78 @@ impl Knock {
             v4: None,
             v6: None,
             count: 0,
+            pending: None,
         }
     }
 
     /// Whether something listens. IPv6 alone is rare and tried every fourth time.
-    pub(crate) fn once(&mut self) -> bool {
+    pub(crate) fn once(&mut self, now: Instant) -> bool {
+        if let Some((socket, since)) = self.pending.take() {
+            match answer(socket) {
+                Heard::Open => return true,
+                Heard::Nothing(_) if now.saturating_duration_since(since) >= ANSWER => return true,
+                Heard::Nothing(socket) => {
+                    self.pending = Some((socket, since));
+                    return false;
+                }
+                // Its family is not known any more; the next one makes its own.
+                Heard::Refused(_) => {}
+            }
+        }
         let v4 = SockaddrIn::from(SocketAddrV4::new(Ipv4Addr::LOCALHOST, self.port));
         let v6 = SockaddrIn6::from(SocketAddrV6::new(Ipv6Addr::LOCALHOST, self.port, 0, 0));
         self.count = self.count.wrapping_add(1);
-        let listens = knock(&mut self.v4, AddressFamily::Inet, &v4)
-            || self.count % 4 == 1 && knock(&mut self.v6, AddressFamily::Inet6, &v6);
-        if listens {
-            (self.v4, self.v6) = (None, None);
+        match knock(self.v4.take(), AddressFamily::Inet, &v4) {
+            Heard::Open => return true,
+            Heard::Nothing(socket) => {
+                self.pending = Some((socket, now));
+                return false;
+            }
+            Heard::Refused(socket) => self.v4 = socket,
         }
-        listens
+        if self.count % 4 != 1 {
+            return false;
+        }
+        match knock(self.v6.take(), AddressFamily::Inet6, &v6) {
+            Heard::Open => return true,
+            Heard::Nothing(socket) => self.pending = Some((socket, now)),
+            Heard::Refused(socket) => self.v6 = socket,
+        }
+        false
     }
 }
 
-fn knock(kept: &mut Option<OwnedFd>, family: AddressFamily, address: &dyn SockaddrLike) -> bool {
+fn knock(kept: Option<OwnedFd>, family: AddressFamily, address: &dyn SockaddrLike) -> Heard {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    let socket = kept
-        .take()
-        .map_or_else(|| socket(family, SockType::Stream, flags, None), Ok);
-    let Ok(socket) = socket else { return false };
+    let Ok(socket) = kept.map_or_else(|| socket(family, SockType::Stream, flags, None), Ok) else {
+        return Heard::Refused(None);
+    };
     match connect_to(&socket, address) {
-        Ok(()) => return true,
-        Err(Errno::EINPROGRESS) => {
-            // No error: connected, or still pending, as with a listener whose backlog is full.
-            if getsockopt(&socket, sockopt::SocketError) == Ok(0) {
-                return true;
-            }
+        Ok(()) => Heard::Open,
+        Err(Errno::EINPROGRESS) => match answer(socket) {
             // The kernel says it a second time before it tries again.
-            match connect_to(&socket, address) {
-                Ok(()) => return true,
-                Err(Errno::ECONNREFUSED) => *kept = Some(socket),
-                Err(_) => {}
-            }
-        }
-        Err(Errno::ECONNREFUSED) => *kept = Some(socket),
-        Err(_) => {}
+            Heard::Refused(Some(socket)) => match connect_to(&socket, address) {
+                Ok(()) => Heard::Open,
+                Err(Errno::ECONNREFUSED) => Heard::Refused(Some(socket)),
+                Err(_) => Heard::Refused(None),
+            },
+            heard => heard,
+        },
+        Err(Errno::ECONNREFUSED) => Heard::Refused(Some(socket)),
+        Err(_) => Heard::Refused(None),
     }
-    false
+}
+
+/// Where a connection in progress stands now.
+fn answer(socket: OwnedFd) -> Heard {
+    let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
+    if poll(&mut fds, PollTimeout::ZERO) == Ok(0) {
+        return Heard::Nothing(socket);
+    }
+    match getsockopt(&socket, sockopt::SocketError) {
+        Ok(0) => Heard::Open,
+        _ => Heard::Refused(Some(socket)),
+    }
 }
 
 fn connect_to(socket: &OwnedFd, address: &dyn SockaddrLike) -> nix::Result<()> {
@@ -146,11 +192,12 @@ mod tests {
             let port = listener.local_addr().unwrap().port();
             drop(listener);
             let mut knock = Knock::new(port);
-            assert!((0..50).all(|_| !knock.once()), "{address}: nobody listens");
+            let now = Instant::now();
+            assert!((0..50).all(|_| !knock.once(now)), "{address}: nobody listens");
             let listener =
                 TcpListener::bind((address.rsplit_once(':').unwrap().0.trim_matches(['[', ']']), port)).unwrap();
-            assert!((0..5).any(|_| knock.once()), "{address}");
-            assert!((0..5).any(|_| knock.once()), "{address}: a second time");
+            assert!((0..5).any(|_| knock.once(now)), "{address}");
+            assert!((0..5).any(|_| knock.once(now)), "{address}: a second time");
             drop(listener);
         }
     }

@@ -37,7 +37,7 @@ impl Readiness {
         if self.next.is_none_or(|at| at > now) {
             return false;
         }
-        if !self.knock.once() {
+        if !self.knock.once(now) {
             self.next = Some(now + pause(now.duration_since(self.started)));
             return false;
         }
@@ -52,7 +52,51 @@ fn pause(waited: Duration) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use super::super::dial::{ANSWER, Attempt};
     use super::*;
+    use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, bind, getsockname, listen, socket};
+    use std::net::{Ipv4Addr, SocketAddrV4};
+    use std::os::fd::{AsRawFd, OwnedFd};
+
+    /// A port of the loopback that is bound, and its socket.
+    fn bound() -> (OwnedFd, u16) {
+        let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::empty(), None).unwrap();
+        let any = SockaddrIn::from(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0));
+        bind(socket.as_raw_fd(), &any).unwrap();
+        let port = getsockname::<SockaddrIn>(socket.as_raw_fd()).unwrap().port();
+        (socket, port)
+    }
+
+    #[test]
+    fn a_port_is_ready_when_it_listens_and_not_before() {
+        let (socket, port) = bound();
+        let mut now = Instant::now();
+        let mut readiness = Readiness::new(port, now);
+        for _ in 0..100 {
+            now += MOST;
+            assert!(!readiness.listens(now));
+        }
+        listen(&socket, Backlog::new(8).unwrap()).unwrap();
+        assert!(readiness.listens(now + MOST));
+        assert_eq!(readiness.next(), None);
+    }
+
+    #[test]
+    fn an_attempt_without_an_answer_counts_only_when_it_has_waited() {
+        let (socket, port) = bound();
+        listen(&socket, Backlog::new(1).unwrap()).unwrap();
+        // The backlog is full when an attempt hangs.
+        let mut held = Vec::new();
+        while !matches!(held.last(), Some(Attempt::Pending { .. })) {
+            held.push(Attempt::start(port));
+            assert!(held.len() < 16);
+        }
+        let start = Instant::now();
+        let mut readiness = Readiness::new(port, start);
+        assert!(!readiness.listens(start + MOST));
+        assert!(!readiness.listens(start + ANSWER));
+        assert!(readiness.listens(start + MOST + ANSWER));
+    }
 
     #[test]
     fn a_pause_is_small_beside_the_time_waited() {

@@ -94,9 +94,13 @@ impl Catalog {
                     "Endpoint '{endpoint}' of agent runtime '{runtime}' is being made ready: try again in a moment."
                 ),
             )),
-            Some(Serving::Unfit { version, reason }) => Err(Error::agent(format!(
-                "Endpoint '{endpoint}' of agent runtime '{runtime}' cannot serve version {version}: {reason}"
-            ))),
+            Some(Serving::Unfit { version, reason }) => {
+                // Below the first line stands what the agent said, which is for the runtime's owner.
+                let reason = reason.lines().next().unwrap_or_default();
+                Err(Error::agent(format!(
+                    "Endpoint '{endpoint}' of agent runtime '{runtime}' cannot serve version {version}: {reason}"
+                )))
+            }
             None => Err(Error::not_found(format!(
                 "Agent runtime '{runtime}' has no endpoint '{endpoint}'."
             ))),

@@ -1,5 +1,6 @@
-//! How much may exist.
+//! How much may exist, and how fast callers may call.
 
+use crate::throttle::Rates;
 use serde::{Deserialize, Serialize};
 
 /// The `[quotas]` part of the configuration. The defaults are AWS's.
@@ -14,6 +15,8 @@ pub struct Quotas {
     pub endpoints_per_runtime: u32,
     /// Bytes of all names and values of a version's environment variables together. Default 4096.
     pub environment_bytes: usize,
+    /// How fast callers may call.
+    pub rates: Rates,
 }
 
 impl Default for Quotas {
@@ -23,6 +26,7 @@ impl Default for Quotas {
             versions_per_runtime: 1000,
             endpoints_per_runtime: 10,
             environment_bytes: 4096,
+            rates: Rates::default(),
         }
     }
 }

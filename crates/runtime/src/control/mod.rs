@@ -1,7 +1,7 @@
 //! The control plane: which runtimes, versions and endpoints there are, and what each endpoint serves.
 //!
 //! Read in this order: `record` (what is kept), `lifecycle` (how it moves, pure), `runtimes`, `versions`, `endpoints`
-//! and `tags` (the operations), `settings` and `headers` (what a request may ask for), `reconcile` (the work behind
+//! and `tags` (the operations), `settings`, `headers` and `hooks` (what a request may ask for), `reconcile` (the work behind
 //! CREATING, UPDATING and DELETING) with `work`, `fitness`, `warming` and `publish`; then the helpers `store`, `idempotency`, `page`, `view`.
 //!
 //! An operation reads, decides, commits with the revisions that it read, and answers; the reconciler does the rest and
@@ -14,6 +14,7 @@ mod config;
 mod endpoints;
 mod fitness;
 mod headers;
+mod hooks;
 mod idempotency;
 mod lifecycle;
 pub(crate) mod page;
@@ -36,6 +37,7 @@ pub use config::Quotas;
 use crate::artifacts::Artifacts;
 use crate::catalog::Catalog;
 use crate::session::Router;
+use crate::throttle::Rates;
 use api::operations as op;
 use domain::arn::ResourceArn;
 use domain::id::{AccountId, Region, RuntimeId};
@@ -179,6 +181,11 @@ impl Control {
             inner,
             _stop_on_drop: Arc::new(cancel.drop_guard()),
         })
+    }
+
+    /// How fast callers may call.
+    pub(crate) fn rates(&self) -> &Rates {
+        &self.inner.quotas.rates
     }
 
     /// Answers one of [`OPERATIONS`].

@@ -15,15 +15,16 @@ use super::idempotency::outlives_runtime;
 use super::lifecycle::{self, Fitness};
 use super::publish::Versions;
 use super::record::{
-    ClientToken, Document, Endpoint, Name, Pinned, Runtime, State, USAGE_KEY, Usage, VersionRecord, VersionState,
-    children_of, version_key,
+    ClientToken, Document, Endpoint, Name, Pinned, Runtime, Settings, State, USAGE_KEY, Usage, VersionRecord,
+    VersionState, children_of, version_key,
 };
 use super::store::{Change, Outcome, Stored, Tries};
 use super::work::Job;
-use crate::deployment::Deployment;
+use crate::deployment::{Deployment, SessionStorage, Warmup};
 use crate::session::Reason;
 use crate::switches::Switches;
 use domain::Error;
+use domain::error::Origin;
 use domain::id::{EndpointName, RuntimeId, Version};
 use futures_util::FutureExt;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -205,13 +206,7 @@ impl Inner {
     }
 
     /// What is known of a version that was fit once; nothing when its package is lost and must be made again.
-    async fn known(
-        &self,
-        runtime: &Runtime,
-        version: Version,
-        settings: &super::record::Settings,
-        pinned: &Pinned,
-    ) -> Option<Known> {
+    async fn known(&self, runtime: &Runtime, version: Version, settings: &Settings, pinned: &Pinned) -> Option<Known> {
         if let Some(known) = self.fitness.get(&runtime.id, version) {
             return Some(known);
         }
@@ -253,17 +248,19 @@ impl Inner {
             VersionState::Failed { .. } => None,
             VersionState::Preparing => {
                 let made = self.artifacts.prepare(&settings.code, None).await;
+                let made = match made {
+                    Err(reason) => Err(reason),
+                    Ok(prepared) => {
+                        let pinned = prepared.pinned.clone();
+                        let deployment = Arc::new(self.deployment(&runtime.value, version, settings, prepared));
+                        self.try_out(&deployment, settings)
+                            .await?
+                            .map(|()| (pinned, deployment))
+                    }
+                };
                 let (state, known) = match made {
                     Err(reason) => (VersionState::Failed { reason: reason.clone() }, Known::Unfit(reason)),
-                    Ok(prepared) => {
-                        let state = VersionState::Ready {
-                            pinned: prepared.pinned.clone(),
-                        };
-                        (
-                            state,
-                            Known::Fit(Arc::new(self.deployment(&runtime.value, version, settings, prepared))),
-                        )
-                    }
+                    Ok((pinned, deployment)) => (VersionState::Ready { pinned }, Known::Fit(deployment)),
                 };
                 let new = VersionRecord {
                     state,
@@ -297,6 +294,26 @@ impl Inner {
         }
         self.queue.add(Job::Settle(id.clone()));
         Ok(())
+    }
+
+    /// Calls a version's warm-up hook, if it has one. The inner error is the version's fault; the outer one is not.
+    async fn try_out(&self, deployment: &Arc<Deployment>, settings: &Settings) -> Result<Result<(), String>, Error> {
+        let Some(hook) = &settings.warmup else {
+            return Ok(Ok(()));
+        };
+        let warmup = Warmup {
+            path: hook.path.clone(),
+            port: hook.port,
+        };
+        match self.sessions.trial(deployment, &warmup).await {
+            Ok(()) => Ok(Ok(())),
+            // What the agent said is below the first line: see `Catalog::resolve`.
+            Err(error) if error.origin() == Origin::Agent => Ok(Err(match error.detail {
+                Some(said) => format!("{}\nThe agent said: {said}", error.message),
+                None => error.message,
+            })),
+            Err(error) => Err(error),
+        }
     }
 
     /// Looks again at a version that was fit once and is not now, for as long as an endpoint uses it.
@@ -401,7 +418,7 @@ impl Inner {
         &self,
         runtime: &Runtime,
         version: Version,
-        settings: &super::record::Settings,
+        settings: &Settings,
         prepared: crate::artifacts::Prepared,
     ) -> Deployment {
         // What the user says wins over what the managed runtime suggests.
@@ -427,7 +444,9 @@ impl Inner {
                 .iter()
                 .map(|name| name.to_ascii_lowercase())
                 .collect(),
-            storage: None,
+            storage: settings.storage.as_deref().map(|said| SessionStorage {
+                mount_path: super::hooks::mount_path(said),
+            }),
         }
     }
 }

@@ -80,7 +80,7 @@ pub(crate) struct VersionRecord {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "status", rename_all = "snake_case")]
 pub(crate) enum VersionState {
-    /// Its artifact is being fetched and unpacked.
+    /// Its artifact is being fetched, unpacked and, if it has a warm-up hook, tried.
     Preparing,
     /// It can serve, with exactly this content.
     Ready { pinned: Pinned },
@@ -153,6 +153,19 @@ pub(crate) struct Settings {
     pub(crate) max_lifetime_seconds: u32,
     /// As the request wrote them.
     pub(crate) header_allowlist: Vec<String>,
+    /// `hooksConfiguration.build.warmup`.
+    #[serde(default)]
+    pub(crate) warmup: Option<Hook>,
+    /// `mountPath` of `filesystemConfigurations.sessionStorage`, as the request wrote it.
+    #[serde(default)]
+    pub(crate) storage: Option<String>,
+}
+
+/// A `POST` to an agent in its life.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Hook {
+    pub(crate) path: String,
+    pub(crate) port: Option<u16>,
 }
 
 /// A code package and how to run it.

@@ -9,8 +9,8 @@
 //! true: there is no metadata service that could be weaker.
 
 use super::config::Quotas;
-use super::headers;
 use super::record::{Code, Protocol, Settings};
+use super::{headers, hooks};
 use api::control::{
     AgentRuntimeArtifact, Code as CodeSource, CreateAgentRuntimeRequest, LifecycleConfiguration, NetworkConfiguration,
     NetworkMode, ProtocolConfiguration, RequestHeaderConfiguration, ServerProtocol, UpdateAgentRuntimeRequest,
@@ -24,16 +24,20 @@ pub(crate) const DEFAULT_PORT: u16 = 8080;
 /// Where an agent takes invocations unless the request says otherwise.
 pub(crate) const DEFAULT_PATH: &str = "/invocations";
 /// AWS keeps this port of its range for itself.
-const REFUSED_PORT: u16 = 8443;
+pub(super) const REFUSED_PORT: u16 = 8443;
 const DEFAULT_IDLE_SECONDS: u32 = 900;
 const DEFAULT_LIFETIME_SECONDS: u32 = 28_800;
 /// AWS's own words; tools look for them.
 const IDLE_TOO_LONG: &str = "idleRuntimeSessionTimeout must be less than or equal to maxLifetime";
 
-/// The version that a creation asks for.
-pub(crate) fn from_create(request: CreateAgentRuntimeRequest, quotas: &Quotas) -> Result<Settings, Error> {
+/// The version that a creation asks for. `can_store` is whether sandboxes here can have session storage.
+pub(crate) fn from_create(
+    request: CreateAgentRuntimeRequest,
+    quotas: &Quotas,
+    can_store: bool,
+) -> Result<Settings, Error> {
     let mut wrong = Vec::new();
-    let settings = check(request, quotas, &mut wrong);
+    let settings = check(request, quotas, can_store, &mut wrong);
     match settings {
         Some(settings) if wrong.is_empty() => Ok(settings),
         _ => Err(Error::invalid_fields(wrong)),
@@ -41,7 +45,11 @@ pub(crate) fn from_create(request: CreateAgentRuntimeRequest, quotas: &Quotas) -
 }
 
 /// The version that an update asks for: a full replacement, so what it leaves out is reset.
-pub(crate) fn from_update(request: UpdateAgentRuntimeRequest, quotas: &Quotas) -> Result<Settings, Error> {
+pub(crate) fn from_update(
+    request: UpdateAgentRuntimeRequest,
+    quotas: &Quotas,
+    can_store: bool,
+) -> Result<Settings, Error> {
     let mut wrong = Vec::new();
     if request
         .metadata_configuration
@@ -71,7 +79,7 @@ pub(crate) fn from_update(request: UpdateAgentRuntimeRequest, quotas: &Quotas) -
         role_arn: request.role_arn,
         tags: None,
     };
-    let settings = check(as_create, quotas, &mut wrong);
+    let settings = check(as_create, quotas, can_store, &mut wrong);
     match settings {
         Some(settings) if wrong.is_empty() => Ok(settings),
         _ => Err(Error::invalid_fields(wrong)),
@@ -79,22 +87,19 @@ pub(crate) fn from_update(request: UpdateAgentRuntimeRequest, quotas: &Quotas) -
 }
 
 /// Looks at everything, so that one answer names every fault. Nothing only if there is a fault.
-fn check(request: CreateAgentRuntimeRequest, quotas: &Quotas, wrong: &mut Vec<FieldError>) -> Option<Settings> {
+fn check(
+    request: CreateAgentRuntimeRequest,
+    quotas: &Quotas,
+    can_store: bool,
+    wrong: &mut Vec<FieldError>,
+) -> Option<Settings> {
     let refused = [
         ("authorizerConfiguration", request.authorizer_configuration.is_some()),
         (
             "capacityProviderConfiguration",
             request.capacity_provider_configuration.is_some(),
         ),
-        (
-            "hooksConfiguration",
-            request.hooks_configuration.is_some_and(|hooks| hooks.build.is_some()),
-        ),
         ("allowedPorts", request.allowed_ports.is_some()),
-        (
-            "filesystemConfigurations",
-            request.filesystem_configurations.is_some_and(|list| !list.is_empty()),
-        ),
         (
             "resourceConfigurations",
             request.resource_configurations.is_some_and(|list| !list.is_empty()),
@@ -125,6 +130,8 @@ fn check(request: CreateAgentRuntimeRequest, quotas: &Quotas, wrong: &mut Vec<Fi
         None => Vec::new(),
     };
     wrong.extend(headers::check(&header_allowlist));
+    let warmup = hooks::warmup(request.hooks_configuration, wrong);
+    let storage = hooks::storage(request.filesystem_configurations, can_store, wrong);
     Some(Settings {
         description: request.description,
         role_arn: request.role_arn,
@@ -134,6 +141,8 @@ fn check(request: CreateAgentRuntimeRequest, quotas: &Quotas, wrong: &mut Vec<Fi
         idle_timeout_seconds,
         max_lifetime_seconds,
         header_allowlist,
+        warmup,
+        storage,
     })
 }
 
@@ -219,14 +228,14 @@ fn lifecycle(given: Option<&LifecycleConfiguration>, wrong: &mut Vec<FieldError>
     (idle, max)
 }
 
-fn field(name: &str, message: impl Into<String>) -> FieldError {
+pub(super) fn field(name: &str, message: impl Into<String>) -> FieldError {
     FieldError {
         name: name.to_owned(),
         message: message.into(),
     }
 }
 
-fn unsupported(name: &str, remedy: &str) -> FieldError {
+pub(super) fn unsupported(name: &str, remedy: &str) -> FieldError {
     field(name, format!("is not supported by this version of Eyot yet: {remedy}"))
 }
 
@@ -254,7 +263,7 @@ mod tests {
     }
 
     fn names(more: Value) -> Vec<String> {
-        match from_create(request(more), &Quotas::default()) {
+        match from_create(request(more), &Quotas::default(), true) {
             Ok(_) => Vec::new(),
             Err(Error {
                 kind: domain::Kind::Invalid { fields, .. },
@@ -268,7 +277,7 @@ mod tests {
     fn what_does_not_work_yet_is_refused_by_name() {
         let container = json!({"containerConfiguration": {"containerUri": "public.ecr.aws/x/y:1"}});
         let jwt = json!({"customJWTAuthorizer": {"discoveryUrl": "https://x/.well-known/openid-configuration"}});
-        let hooks = json!({"build": {"warmup": {"action": {"httpPost": {"path": "/warm"}}}}});
+        let efs = json!({"accessPointArn": "arn:aws:elasticfilesystem:us-west-2:123456789012:access-point/fsap-01234567", "mountPath": "/mnt/a"});
         let vpc = json!({"networkMode": "VPC", "networkModeConfig": {"securityGroups": ["sg-12345678"], "subnets": ["subnet-12345678"]}});
         let provider = "arn:aws:bedrock-agentcore:us-west-2:123456789012:capacity-provider/p-0123456789";
         for (more, name) in [
@@ -277,15 +286,14 @@ mod tests {
                 "agentRuntimeArtifact.containerConfiguration",
             ),
             (json!({"authorizerConfiguration": jwt}), "authorizerConfiguration"),
-            (json!({"hooksConfiguration": hooks}), "hooksConfiguration"),
             (json!({"networkConfiguration": vpc}), "networkConfiguration.networkMode"),
             (
                 json!({"capacityProviderConfiguration": {"capacityProviderArn": provider}}),
                 "capacityProviderConfiguration",
             ),
             (
-                json!({"filesystemConfigurations": [{"sessionStorage": {"mountPath": "/mnt/a"}}]}),
-                "filesystemConfigurations",
+                json!({"filesystemConfigurations": [{"efsAccessPoint": efs}]}),
+                "filesystemConfigurations[0].efsAccessPoint",
             ),
             (json!({"allowedPorts": [{"port": 9000}]}), "allowedPorts"),
             (
@@ -341,6 +349,35 @@ mod tests {
     }
 
     #[test]
+    fn hooks_and_session_storage() {
+        let hook = |post: Value| json!({"hooksConfiguration": {"build": {"warmup": {"action": {"httpPost": post}}}}});
+        let mounts = |paths: &[&str]| {
+            let all = paths.iter().map(|path| json!({"sessionStorage": {"mountPath": path}}));
+            json!({"filesystemConfigurations": all.collect::<Vec<_>>()})
+        };
+        let port = "hooksConfiguration.build.warmup.action.httpPost.port";
+        for (more, wrong) in [
+            (hook(json!({"path": "/warm"})), None),
+            (hook(json!({"path": "/warm", "port": 9000})), None),
+            (hook(json!({"path": "/warm", "port": 8443})), Some(port)),
+            (mounts(&["/mnt/data"]), None),
+            (
+                mounts(&["/mnt/a", "/mnt/b"]),
+                Some("filesystemConfigurations[1].sessionStorage"),
+            ),
+            (
+                mounts(&["/mnt/../"]),
+                Some("filesystemConfigurations[0].sessionStorage.mountPath"),
+            ),
+        ] {
+            assert_eq!(names(more.clone()), wrong.into_iter().collect::<Vec<_>>(), "{more}");
+        }
+        let error = from_create(request(mounts(&["/mnt/data"])), &Quotas::default(), false).unwrap_err();
+        assert!(error.message.contains("driver"), "{error}");
+        assert_eq!(hooks::mount_path("/mnt/data/"), "/mnt/data");
+    }
+
+    #[test]
     fn one_answer_names_every_fault() {
         let more =
             json!({"platformVersion": "V2", "allowedPorts": [{"port": 9000}], "environmentVariables": {"=": ""}});
@@ -361,7 +398,11 @@ mod tests {
             (json!({"idleRuntimeSessionTimeout": 601, "maxLifetime": 600}), None),
             (json!({"idleRuntimeSessionTimeout": 28_801}), None),
         ] {
-            let result = from_create(request(json!({"lifecycleConfiguration": given})), &Quotas::default());
+            let result = from_create(
+                request(json!({"lifecycleConfiguration": given})),
+                &Quotas::default(),
+                true,
+            );
             match (result, outcome) {
                 (Ok(settings), Some(times)) => {
                     assert_eq!(

@@ -1,7 +1,7 @@
 //! Records as the API shows them.
 
-use super::Inner;
 use super::record::{Endpoint, Runtime, Settings, State, VersionRecord, VersionState};
+use super::{Inner, hooks};
 use api::control as wire;
 use domain::RuntimeArn;
 use domain::id::Version;
@@ -26,8 +26,8 @@ impl Inner {
             description: settings.description.clone(),
             environment_variables: Some(settings.environment.clone()).filter(|variables| !variables.is_empty()),
             failure_reason: state.reason().map(str::to_owned),
-            filesystem_configurations: None,
-            hooks_configuration: None,
+            filesystem_configurations: hooks::show_filesystems(settings),
+            hooks_configuration: hooks::show_hooks(settings),
             last_updated_at: if is_latest {
                 runtime.updated_at
             } else {

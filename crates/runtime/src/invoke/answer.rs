@@ -23,7 +23,7 @@ use tokio::time::{Instant, Sleep};
 /// The headers of a successful answer. `Content-Encoding` belongs to the bytes as much as their type does: it goes through
 /// when an agent sets it although nobody asked for it.
 pub(super) fn headers(from_agent: &HeaderMap, session: &SessionId) -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(8);
+    let mut headers = HeaderMap::with_capacity(6);
     let traces = TRACE.iter().map(|(_, name)| name);
     for name in [&CONTENT_TYPE, &CONTENT_ENCODING].into_iter().chain(traces) {
         if let Some(value) = from_agent.get(name) {

@@ -1,25 +1,22 @@
-//! Why there is no answer, said to the caller.
+//! Why there is no answer, said to the caller and to the operator.
 //!
-//! AWS says only that the runtime failed and points to its logs. Here the caller is told what happened, with a short
-//! excerpt of the agent's own words: the caller is proven, and who may call an agent may read its answers.
+//! A message says which kind of failure it was, in AWS's words first where it has any. What the agent itself said or wrote
+//! is the error's detail: the operator finds it in the session's record and in the log, the caller gets it in a header if
+//! the runtime's owner, or else the server's configuration, wants that.
 //!
+//! Invariant: nothing that an agent said or wrote is in a message.
 //! Invariant: the fault of an agent is [`Kind::Agent`], which no SDK retries, and so is the end of a session on which
 //! a call was in flight, because the agent may have done part of its work.
 
-use crate::session::wording::{EXCERPT, head, how_it_ended, last_words};
-use crate::session::{Ended, Reason, Session};
+use crate::session::wording::{EXCERPT, how_it_ended, tail};
+use crate::session::{Ended, Key, Reason, Session, excerpt};
 use crate::upstream::{self, Unsent};
+use domain::error::Origin;
 use domain::{Error, Kind};
 use front_door::body::BodyError;
-use http::header::CONTENT_TYPE;
-use http::{HeaderMap, Response};
-use http_body_util::BodyExt;
+use http::Response;
 use std::time::Duration;
-use tokio::time::timeout;
-
-/// Bytes of an error answer that are read for the excerpt.
-const EXCERPT_BYTES: usize = 4096;
-const EXCERPT_DEADLINE: Duration = Duration::from_secs(2);
+use uuid::Uuid;
 
 /// The session ended while the call was in flight.
 pub(super) fn cut(session: &Session) -> Error {
@@ -30,7 +27,7 @@ pub(super) fn cut(session: &Session) -> Error {
     match (reason, exit) {
         (Reason::AgentExited, Some((exit, log))) => {
             let how = how_it_ended(exit, &session.limits);
-            Error::agent(format!("The agent {how} before it had answered. {}", last_words(log)))
+            Error::agent(format!("The agent {how} before it had answered.")).with_detail(tail(log, EXCERPT))
         }
         (Reason::AgentExited, None) => Error::agent("The agent exited before it had answered."),
         (Reason::Unhealthy, _) => Error::agent(
@@ -102,44 +99,22 @@ pub(super) fn request_broke(cause: &BodyError) -> Error {
 /// The agent answered with an error.
 pub(super) async fn error_status(response: Response<upstream::Body>) -> Error {
     let status = response.status().as_u16();
-    let excerpt = match is_text(response.headers()) {
-        true => excerpt(response.into_body()).await,
-        false => String::new(),
-    };
-    if excerpt.is_empty() {
-        return Error::agent(format!(
-            "Received error ({status}) from runtime. The agent gave no reason."
-        ));
+    let said = excerpt(response).await;
+    // AWS's words; tools look for them.
+    Error::agent(format!("Received error ({status}) from runtime.")).with_detail(said)
+}
+
+/// What leaves of an error: the operator's log gets all, the caller the agent's own words only if `told`.
+pub(super) fn tell(mut error: Error, key: &Key, request_id: Uuid, told: bool) -> Error {
+    if error.origin() == Origin::Agent {
+        let (runtime, endpoint, session) = (&key.runtime, &key.endpoint, &key.session);
+        let detail = error.detail.as_deref();
+        tracing::info!(%runtime, %endpoint, %session, %request_id, %error, detail, "an agent failed a call");
     }
-    Error::agent(format!(
-        "Received error ({status}) from runtime. The agent said: {excerpt}"
-    ))
-}
-
-/// What comes soon of the body's start.
-async fn excerpt(mut body: upstream::Body) -> String {
-    let mut bytes = Vec::new();
-    let reading = async {
-        while bytes.len() < EXCERPT_BYTES
-            && let Some(Ok(frame)) = body.frame().await
-        {
-            if let Ok(data) = frame.into_data() {
-                bytes.extend_from_slice(&data[..data.len().min(EXCERPT_BYTES - bytes.len())]);
-            }
-        }
-    };
-    // What has come until then will do.
-    let _ = timeout(EXCERPT_DEADLINE, reading).await;
-    // The cut may have split a character; nothing else can make it one that is not there.
-    let text = String::from_utf8_lossy(&bytes);
-    head(text.trim_end_matches(char::REPLACEMENT_CHARACTER), EXCERPT)
-}
-
-fn is_text(headers: &HeaderMap) -> bool {
-    let Some(value) = headers.get(CONTENT_TYPE) else {
-        return true;
-    };
-    let value = value.to_str().unwrap_or_default().to_ascii_lowercase();
-    let media = value.split(';').next().unwrap_or_default().trim();
-    media.starts_with("text/") || ["json", "xml"].iter().any(|kind| media.ends_with(kind))
+    if !told && error.detail.take().is_some() {
+        error
+            .message
+            .push_str(" Please check the session's record for more information.");
+    }
+    error
 }

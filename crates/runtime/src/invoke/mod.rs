@@ -19,8 +19,9 @@ mod tests;
 
 use crate::deployment::Target;
 use crate::metrics::UpstreamError;
-use crate::session::{InFlight, Key, Router};
+use crate::session::{InFlight, Key, Router, Session};
 use crate::upstream::{self, Upstream};
+use domain::error::Origin;
 use domain::id::{EndpointName, RuntimeId, SessionId};
 use domain::{Error, Kind};
 use front_door::body::Incoming;
@@ -29,6 +30,7 @@ use http::Request;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::sleep;
+use uuid::Uuid;
 
 /// How often a call may move on to a new sandbox because the one it was given ended before anything was sent.
 const SANDBOXES: usize = 3;
@@ -65,6 +67,16 @@ impl Invoker {
             endpoint: target.endpoint.clone(),
             session,
         };
+        let request_id = call.request_id;
+        let told = target
+            .switches
+            .agent_errors
+            .unwrap_or(self.router.config().agent_errors);
+        let outcome = self.attempt(call, &key, &target).await;
+        outcome.map_err(|error| explain::tell(error, &key, request_id, told))
+    }
+
+    async fn attempt(&self, call: Call, key: &Key, target: &Target) -> Result<Reply, Error> {
         let Call {
             input,
             headers,
@@ -73,20 +85,32 @@ impl Invoker {
             ..
         } = call;
         for _ in 0..SANDBOXES {
-            let pass = self.router.enter(&key, &target).await?;
-            let upstream = Arc::clone(pass.ready().await?);
+            let pass = self.router.enter(key, target).await?;
+            let session = pass.share();
+            let upstream = match pass.ready().await {
+                Ok(upstream) => Arc::clone(upstream),
+                Err(error) => return Err(self.failed(&session, request_id, error)),
+            };
             let head = request::head(&pass.deployment, &key.session, &input, &headers, request_id)?;
             let flight = InFlight::new(pass, request_id);
             match self.exchange(flight, &upstream, head.map(|()| body)).await {
                 Ok(reply) => return Ok(reply),
                 Err(Attempt::Again(back)) => body = back,
-                Err(Attempt::Failed(error)) => return Err(error),
+                Err(Attempt::Failed(error)) => return Err(self.failed(&session, request_id, error)),
             }
         }
         Err(Error::new(
             Kind::SessionBusy,
             "The session's sandbox ended again and again; please retry.",
         ))
+    }
+
+    /// Notes an agent's failure in its session's record.
+    fn failed(&self, session: &Session, request_id: Uuid, error: Error) -> Error {
+        if error.origin() == Origin::Agent {
+            session.calls.failed(self.router.now(), request_id, &error);
+        }
+        error
     }
 
     /// `StopRuntimeSession`: ends the session's sandbox (SIGTERM, the grace, SIGKILL), cuts what is in flight and waits

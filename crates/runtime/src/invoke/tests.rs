@@ -1,6 +1,7 @@
 use super::*;
-use crate::session::testing::{Agent, CRASH, Rig, call, call_with, chunk, healthy, key, status, streamed};
+use crate::session::testing::{Agent, CRASH, Rig, call, call_with, chunk, config, healthy, key, status, streamed};
 use crate::session::{Config, Phase};
+use crate::switches::Switches;
 use bytes::Bytes;
 use domain::Origin;
 use front_door::body::{self, BodyError, Outgoing};
@@ -174,38 +175,44 @@ async fn a_streams_chunks_come_one_by_one() {
     );
 }
 
+/// A rig whose callers are told what agents say.
+fn open_rig(agent: Agent) -> Rig {
+    let config = Config {
+        agent_errors: true,
+        ..config()
+    };
+    Rig::with(agent, config)
+}
+
 /// Checks what the caller is told about an agent's error answer.
-async fn check_error(agent: Agent, expected: &str) {
-    let rig = Rig::new(agent);
+async fn check_error(agent: Agent, message: &str, said: Option<&str>) {
+    let rig = open_rig(agent);
     let error = rig.ask("a", "{}").await.unwrap_err();
-    assert_eq!((error.origin(), error.message.as_str()), (Origin::Agent, expected));
+    assert_eq!((error.origin(), error.message.as_str()), (Origin::Agent, message));
+    assert_eq!(error.detail.as_deref(), said);
     assert!(!error.may_retry());
     let session = &rig.router.sessions()[0];
     assert!(
         matches!(session.phase, Phase::Active | Phase::Idle) && session.calls == 0,
         "the session goes on"
     );
+    let failure = rig.router.reports(|_| true).remove(0).last_failure.unwrap();
+    assert_eq!((failure.message.as_str(), failure.detail.as_deref()), (message, said));
 }
 
 #[tokio::test]
-async fn an_error_answer_is_named_with_an_excerpt() {
+async fn an_error_answer_is_named_and_what_it_says_is_the_detail() {
     for code in [302, 400, 404, 500, 503] {
         let agent = Agent::http(move |_: Request<AgentIncoming>| async move { status(code, "boom \u{1b}[31mred\0") });
-        check_error(
-            agent,
-            &format!("Received error ({code}) from runtime. The agent said: boom [31mred"),
-        )
-        .await;
+        let message = format!("Received error ({code}) from runtime.");
+        check_error(agent, &message, Some("boom [31mred")).await;
     }
+    let message = "Received error (500) from runtime.";
     let empty = Agent::http(|_: Request<AgentIncoming>| async { status(500, "") });
-    check_error(empty, "Received error (500) from runtime. The agent gave no reason.").await;
+    check_error(empty, message, None).await;
     let long = Agent::http(|_: Request<AgentIncoming>| async { status(500, &"ä".repeat(100_000)) });
-    let excerpt = "ä".repeat(499);
-    check_error(
-        long,
-        &format!("Received error (500) from runtime. The agent said: {excerpt}…"),
-    )
-    .await;
+    let excerpt = format!("{}…", "ä".repeat(1499));
+    check_error(long, message, Some(&excerpt)).await;
     let binary = Agent::http(|_: Request<AgentIncoming>| async {
         let mut response = status(500, "GIF89a");
         response
@@ -213,7 +220,34 @@ async fn an_error_answer_is_named_with_an_excerpt() {
             .insert("content-type", http::HeaderValue::from_static("image/gif"));
         response
     });
-    check_error(binary, "Received error (500) from runtime. The agent gave no reason.").await;
+    check_error(binary, message, None).await;
+}
+
+#[tokio::test]
+async fn the_owners_switch_says_whether_callers_are_told_what_an_agent_said() {
+    let agent = || Agent::http(|_: Request<AgentIncoming>| async { status(500, "boom") });
+    for (configured, switched, told) in [
+        (false, None, false),
+        (true, None, true),
+        (false, Some(true), true),
+        (true, Some(false), false),
+    ] {
+        let config = Config {
+            agent_errors: configured,
+            ..config()
+        };
+        let mut rig = Rig::with(agent(), config);
+        rig.target.switches = Arc::new(Switches {
+            agent_errors: switched,
+            ..Switches::default()
+        });
+        let error = rig.ask("a", "").await.unwrap_err();
+        assert_eq!(error.detail.is_some(), told, "{configured} {switched:?}");
+        assert!(!error.message.contains("boom"), "{error}");
+        assert_eq!(error.message.contains("session's record"), !told, "{error}");
+        let failure = rig.router.reports(|_| true).remove(0).last_failure.unwrap();
+        assert_eq!(failure.detail.as_deref(), Some("boom"), "the operator always sees it");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -239,15 +273,15 @@ async fn an_agent_that_crashes_before_its_answer_is_named_with_its_last_words() 
         std::future::pending::<Response<Outgoing>>()
     });
     agent.log = "KeyError: 'prompt'".to_owned();
-    let rig = Rig::new(agent);
+    let rig = open_rig(agent);
     let (answer, ()) = tokio::join!(rig.ask("a", "{}"), async {
         called.notified().await;
         rig.driver.sandbox(0).dies(CRASH);
     });
     let error = answer.unwrap_err();
     assert_eq!(error.kind, Kind::Agent);
-    let expected = "The agent exited with code 3 before it had answered. Its log ends with: KeyError: 'prompt'";
-    assert_eq!(error.message, expected);
+    assert_eq!(error.message, "The agent exited with code 3 before it had answered.");
+    assert_eq!(error.detail.as_deref(), Some("KeyError: 'prompt'"));
     assert_eq!(rig.driver.started(), 1, "the call must not run twice");
 }
 

@@ -36,6 +36,8 @@ pub(crate) mod label {
     pub(crate) const HEALTHY: &str = "healthy";
     /// What a later server process must know of the version to serve the session.
     pub(crate) const DEPLOYMENT: &str = "deployment";
+    /// There on the sandbox of a version's trial.
+    pub(crate) const TRIAL: &str = "trial";
     /// Which node started it.
     pub(crate) const OWNER: &str = "owner";
     /// The epoch of that node's lease.

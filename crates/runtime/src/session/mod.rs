@@ -4,7 +4,7 @@
 //! `calls` (counting calls in and out), `machine` (what a session does next, pure), `owner` (the one task that does it),
 //! `start`, `environment` and `wording` (making the sandbox, and saying why there is none), `ping` (asking the agent how
 //! it is), `pool` (sandboxes that are ready before a session asks), `room` (whether the host can hold one more), `adopt`
-//! (taking over what an earlier server process left), `storage`, `facts` and `report` (what an operator sees), `config`.
+//! (taking over what an earlier server process left), `trial` (a version's warm-up hook), `excerpt`, `storage`, `facts` and `report` (what an operator sees), `config`.
 //!
 //! A call comes here from `invoke`, gets a pass into its session and the session's `upstream`, and goes on from there.
 //!
@@ -16,6 +16,7 @@ mod adopt;
 mod calls;
 pub mod config;
 mod environment;
+mod excerpt;
 mod facts;
 mod gate;
 mod live;
@@ -28,6 +29,7 @@ mod room;
 mod router;
 mod start;
 mod storage;
+mod trial;
 pub(crate) mod wording;
 
 #[cfg(test)]
@@ -38,6 +40,7 @@ mod tests;
 pub use adopt::Recovered;
 pub(crate) use calls::InFlight;
 pub use config::Config;
+pub(crate) use excerpt::excerpt;
 pub use live::Summary;
 pub(crate) use live::{Ended, Session};
 pub use machine::{Phase, Reason};

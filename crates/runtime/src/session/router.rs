@@ -17,9 +17,11 @@ use super::storage;
 use crate::deployment::Target;
 use crate::journal::Journal;
 use crate::metrics::{Metrics, Step};
+use crate::throttle::SessionRate;
 use domain::id::{EndpointName, RuntimeId, SessionId};
 use domain::{Clock, Error, Kind};
 use futures_util::future::BoxFuture;
+use jiff::Timestamp;
 use sandbox::{Driver, LogLine};
 use std::collections::hash_map::{Entry, HashMap};
 use std::collections::{BTreeSet, HashSet, VecDeque};
@@ -75,6 +77,8 @@ pub struct Parts {
     pub journal: Journal,
     /// Where session storage is kept.
     pub storage_dir: PathBuf,
+    /// How many new sessions there may be.
+    pub rate: SessionRate,
 }
 
 /// Who owns sessions: this process as the holder of its node's lease.
@@ -99,6 +103,7 @@ pub(super) struct Shared {
     pub(super) node: Node,
     pub(super) journal: Journal,
     pub(super) storage_dir: PathBuf,
+    rate: SessionRate,
     pub(super) pool: Pool,
     pub(super) room: Room,
     /// No sandbox is started any more.
@@ -155,11 +160,13 @@ impl Router {
             node,
             journal,
             storage_dir,
+            rate,
         } = parts;
         let shared = Arc::new(Shared {
             node,
             journal,
             storage_dir,
+            rate,
             pool: Pool::default(),
             room: Room::new(&config),
             config: Arc::new(config),
@@ -371,6 +378,15 @@ impl Router {
         &self.0.metrics
     }
 
+    /// Wall time.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.0.clock.now()
+    }
+
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.0
+    }
+
     async fn gone(&self, session: &Session) -> Result<(), Error> {
         if session.gone_within(self.0.config.stop_grace + END_DEADLINE).await {
             Ok(())
@@ -495,13 +511,17 @@ impl Shared {
         }
         let most = self.config.max_sessions;
         let more = |count: usize| (count < most).then_some(count + 1);
-        match self.count.fetch_update(Ordering::AcqRel, Ordering::Acquire, more) {
-            Ok(_) => Ok(()),
-            Err(_) => Err(Error::new(
-                Kind::QuotaExceeded,
-                format!("maxVms limit exceeded: this server runs at most {most} sessions at once. Stop some or wait."),
-            )),
-        }
+        self.count
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, more)
+            .map_err(|_| {
+                let message = format!(
+                    "maxVms limit exceeded: this server runs at most {most} sessions at once. Stop some or wait."
+                );
+                Error::new(Kind::QuotaExceeded, message)
+            })?;
+        self.rate.admit(&key.runtime, &key.endpoint).inspect_err(|_| {
+            self.count.fetch_sub(1, Ordering::AcqRel);
+        })
     }
 
     fn all(&self, which: impl Fn(&Key) -> bool) -> Vec<Arc<Session>> {

@@ -3,13 +3,14 @@
 //! Three steps, each measured: the driver starts the sandbox, the agent's port accepts connections (pushed by the
 //! driver), `/ping` answers 200 (asked again and again, at first after a millisecond). One deadline covers all three.
 //!
-//! Invariant: whatever fails, the message says which step it was and what was seen instead.
+//! Invariant: whatever fails, the message says which step it was and what was seen instead; what the agent itself wrote is
+//! in the error's detail, and only there.
 
 use super::config::Config;
 use super::machine::Answer;
 use super::ping::{self, Outcome};
 use super::router::Shared;
-use super::wording::{how_it_ended, last_words, list_ports};
+use super::wording::{EXCERPT, how_it_ended, list_ports, tail};
 use crate::deployment::Deployment;
 use crate::metrics::{Metrics, Step};
 use crate::upstream::Upstream;
@@ -166,7 +167,7 @@ impl Agent {
     async fn exited(&self, exit: &Exit, when: &str) -> Error {
         let how = how_it_ended(exit, &Limits::from(&self.config.limits));
         let log = log_tail(&self.sandbox).await;
-        Error::agent(format!("The agent {how} {when}. {}", last_words(&log)))
+        Error::agent(format!("The agent {how} {when}.")).with_detail(tail(&log, EXCERPT))
     }
 
     async fn never_listened(&self) -> Error {
@@ -181,9 +182,9 @@ impl Agent {
             let log = log_tail(&self.sandbox).await;
             return Error::agent(format!(
                 "Runtime initialization time exceeded: after {seconds} s nothing listens on port {port}, where the \
-                 agent must serve POST /invocations and GET /ping. {}",
-                last_words(&log)
-            ));
+                 agent must serve POST /invocations and GET /ping."
+            ))
+            .with_detail(tail(&log, EXCERPT));
         }
         Error::agent(format!(
             "Runtime initialization time exceeded: after {seconds} s nothing listens on port {port}; the agent listens on \

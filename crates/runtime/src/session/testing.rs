@@ -6,6 +6,7 @@ use crate::deployment::{Deployment, Target};
 use crate::invoke::Invoker;
 use crate::journal::Journal;
 use crate::metrics::Metrics;
+use crate::throttle::{Rates, SessionRate};
 use async_trait::async_trait;
 use bytes::Bytes;
 use domain::id::{AccountId, EndpointName, Region, RuntimeId, RuntimeName, SandboxId, SessionId, Version};
@@ -465,6 +466,7 @@ impl Rig {
             },
             journal: Journal::none(),
             storage_dir: "/storage".into(),
+            rate: SessionRate::new(&Rates::unlimited()),
         });
         let invoker = Invoker::new(router.clone());
         let target = Target {

@@ -4,8 +4,8 @@ use super::config::write_size;
 use sandbox::{Exit, Limits};
 use std::fmt::Write;
 
-/// Characters of an agent's own words that an error message carries.
-pub(crate) const EXCERPT: usize = 500;
+/// Characters of an agent's own words that an error carries in its detail.
+pub(crate) const EXCERPT: usize = 1500;
 
 /// `exited with code 3`, `was killed for its memory limit of 2GiB`.
 pub(crate) fn how_it_ended(exit: &Exit, limits: &Limits) -> String {
@@ -22,16 +22,6 @@ pub(crate) fn how_it_ended(exit: &Exit, limits: &Limits) -> String {
             signal: None,
             ..
         } => "ended".to_owned(),
-    }
-}
-
-/// A sentence with the end of the agent's log, or that there is none.
-pub(crate) fn last_words(log: &str) -> String {
-    let tail = tail(log, EXCERPT);
-    if tail.is_empty() {
-        "It wrote no log.".to_owned()
-    } else {
-        format!("Its log ends with: {tail}")
     }
 }
 
@@ -134,7 +124,7 @@ mod tests {
         assert_eq!(tail(&"x".repeat(20), 10).chars().count(), 10);
         assert_eq!(head("abcdef", 4), "abc…");
         assert_eq!(head("äöüß", 4), "äöüß");
-        assert_eq!(last_words(" \n"), "It wrote no log.");
+        assert_eq!(tail(" \n", 500), "");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! One HTTP/1.1 connection, driven by whoever uses it.
 
+use super::stream::Stream;
 use front_door::body::Incoming as RequestBody;
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -16,7 +17,7 @@ use tokio::time::Instant;
 pub(super) struct Link {
     sender: http1::SendRequest<RequestBody>,
     /// Nothing once it has ended.
-    connection: Option<http1::Connection<TokioIo<TcpStream>, RequestBody>>,
+    connection: Option<http1::Connection<TokioIo<Stream>, RequestBody>>,
     /// When the last exchange ended.
     pub(super) idle_since: Instant,
 }
@@ -32,7 +33,7 @@ pub(super) enum Failed {
 impl Link {
     /// Takes over a fresh connection.
     pub(super) async fn new(stream: TcpStream) -> Result<Self, hyper::Error> {
-        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        let (sender, connection) = http1::handshake(TokioIo::new(Stream(stream))).await?;
         Ok(Self {
             sender,
             connection: Some(connection),

@@ -1,8 +1,8 @@
 //! HTTP/1.1 to the agent inside one sandbox.
 //!
 //! Read in this order: `pool` (which connection), `link` (one connection), `body` (the answer's bytes and what becomes
-//! of the connection afterwards). A request comes here from `invoke` and from the session's own pings, and goes on to
-//! [`sandbox::Sandbox::dial`].
+//! of the connection afterwards); `stream` is the socket below. A request comes here from `invoke` and from the
+//! session's own pings, and goes on to [`sandbox::Sandbox::dial`].
 //!
 //! No task runs a connection: whoever waits for an answer drives its connection by polling it, so a request costs no
 //! wake-up of another task, and dropping the waiter or the answer's body closes the connection, which is how an agent
@@ -14,6 +14,7 @@
 mod body;
 mod link;
 mod pool;
+mod stream;
 
 #[cfg(test)]
 mod tests;

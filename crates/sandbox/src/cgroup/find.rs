@@ -7,6 +7,12 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+/// Where the server goes on v2 when it shares its group with its sandboxes.
+const LEAF: &str = "eyot-server";
+
+/// How often a start makes the group above its own anew, when others that end take it away.
+const TRIES: u32 = 100;
+
 /// The hierarchies in use.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Tree {
@@ -38,20 +44,32 @@ impl Tree {
         let mounted = parse(&read("/proc/self/mountinfo"), &read("/proc/self/cgroup"));
         let mut tree = Self::default();
         for place in mounted {
-            let wanted: Vec<Controller> = match place.version {
-                Version::V1 => place.controllers.clone(),
-                Version::V2 => offered(&place.own).into_iter().chain([Controller::Freezer]).collect(),
-            };
-            let wanted: Vec<_> = wanted.into_iter().filter(|controller| !tree.has(*controller)).collect();
-            if wanted.is_empty() {
-                continue;
-            }
-            match place.usable(key, &wanted) {
-                Ok(hierarchy) if hierarchy.controllers.is_empty() => {}
-                Ok(hierarchy) => tree.hierarchies.push(hierarchy),
-                Err(reason) => tree
-                    .warnings
-                    .push(format!("control groups at {}: {reason}", place.mount.display())),
+            for above in place.candidates(crate::sys::is_root(), crate::sys::is_delegated) {
+                let offered = match place.version {
+                    Version::V1 => place.controllers.clone(),
+                    Version::V2 => offered(&above),
+                };
+                let mut wanted: Vec<_> = offered
+                    .into_iter()
+                    .filter(|controller| !tree.has(*controller))
+                    .collect();
+                if wanted.is_empty() {
+                    continue;
+                }
+                // Every group of v2 can be frozen; nobody needs to give that.
+                if place.version == Version::V2 && !tree.has(Controller::Freezer) {
+                    wanted.push(Controller::Freezer);
+                }
+                match usable(place.version, above.join(format!("eyot-{key}")), wanted) {
+                    Ok(hierarchy) if hierarchy.controllers.is_empty() => {}
+                    Ok(hierarchy) => {
+                        tree.hierarchies.push(hierarchy);
+                        break;
+                    }
+                    Err(reason) => tree
+                        .warnings
+                        .push(format!("control groups at {}: {reason}", above.display())),
+                }
             }
         }
         tree
@@ -119,64 +137,102 @@ impl Tree {
 
     /// Makes a planned group and writes its limits.
     pub(crate) fn create(&self, group: &Group, limits: &Limits) -> Result<(), Error> {
-        for hierarchy in &self.hierarchies {
-            hierarchy.prepare().map_err(|source| Error::Io {
-                what: format!("making the control group {}", hierarchy.base.display()),
+        for (hierarchy, dir) in self.hierarchies.iter().zip(group.dirs()) {
+            hierarchy.make(dir).map_err(|source| Error::Io {
+                what: format!("making the control group {}", dir.display()),
                 source,
             })?;
         }
-        group.create(limits)
+        group.limit(limits)
     }
 }
 
 impl Mounted {
-    /// Makes our part of the hierarchy, to see whether it can be made.
-    fn usable(&self, key: &str, wanted: &[Controller]) -> Result<Hierarchy, String> {
-        let name = format!("eyot-{key}");
-        // On v2 a group with processes cannot give controllers to groups below it, except the topmost one. Root goes
-        // there; others stay in the group that was delegated to them.
-        let above = match self.version {
-            Version::V2 if crate::sys::is_root() && !enabled(&self.mount, wanted) => &self.mount,
-            Version::V2 | Version::V1 => &self.own,
-        };
-        if self.version == Version::V2 {
-            enable(above, wanted).map_err(|error| format!("enabling controllers in {}: {error}", above.display()))?;
+    /// The groups in which ours could be, the best first.
+    ///
+    /// On v2 a group with processes cannot give controllers to groups below it, so the server moves out of the one that
+    /// it shares with its sandboxes, into a leaf; and a group belongs to whoever manages that part of the tree, so one
+    /// that systemd has not delegated is left alone. Root has the topmost group then, which may have processes and
+    /// groups. That is the case in a login session, whose processes are many, and in a service whose unit says nothing.
+    fn candidates(&self, root: bool, delegated: impl Fn(&Path) -> bool) -> Vec<PathBuf> {
+        let own = &self.own;
+        if self.version == Version::V1 {
+            return vec![own.clone()];
         }
-        let mut hierarchy = Hierarchy {
-            version: self.version,
-            controllers: wanted.to_vec(),
-            base: above.join(name),
-        };
-        hierarchy
-            .prepare()
-            .map_err(|error| format!("making {}: {error}", hierarchy.base.display()))?;
-        if wanted.contains(&Controller::Freezer) && !freeze::works(self.version, &hierarchy.base) {
-            hierarchy
-                .controllers
-                .retain(|controller| *controller != Controller::Freezer);
+        let above = own.parent().filter(|above| above.starts_with(&self.mount));
+        let moved = own.file_name() == Some(LEAF.as_ref());
+        let mut places: Vec<&Path> = Vec::new();
+        if !moved && (!root || delegated(own)) {
+            places.push(own);
         }
-        let writable = hierarchy.base.join("cgroup.procs");
-        let check = nix::unistd::access(&writable, nix::unistd::AccessFlags::W_OK);
-        // Left empty, it goes away with the last sandbox; a probe leaves nothing behind.
-        let _ = fs::remove_dir(&hierarchy.base);
-        check.map_err(|error| format!("writing {}: {error}", writable.display()))?;
-        Ok(hierarchy)
+        // Ours already, or the server was put into a leaf of the service to which it was delegated (`DelegateSubgroup=`).
+        places.extend(above.filter(|above| moved || delegated(above)));
+        if root && !places.contains(&self.mount.as_path()) {
+            places.push(&self.mount);
+        }
+        places.into_iter().map(Path::to_owned).collect()
     }
 }
 
+/// Makes our part of a hierarchy, to see whether it can be made.
+fn usable(version: Version, base: PathBuf, controllers: Vec<Controller>) -> Result<Hierarchy, String> {
+    let mut hierarchy = Hierarchy {
+        version,
+        controllers,
+        base,
+    };
+    persist(|| hierarchy.prepare())
+        .map_err(|error| format!("making {} with its controllers: {error}", hierarchy.base.display()))?;
+    if hierarchy.controllers.contains(&Controller::Freezer) && !freeze::works(version, &hierarchy.base) {
+        hierarchy
+            .controllers
+            .retain(|controller| *controller != Controller::Freezer);
+    }
+    let writable = hierarchy.base.join("cgroup.procs");
+    let check = nix::unistd::access(&writable, nix::unistd::AccessFlags::W_OK);
+    // Left empty, it goes away with the last sandbox; a probe leaves nothing behind.
+    let _ = fs::remove_dir(&hierarchy.base);
+    check.map_err(|error| format!("writing {}: {error}", writable.display()))?;
+    Ok(hierarchy)
+}
+
 impl Hierarchy {
-    /// Makes the base, with the controllers given to the groups below it.
+    /// Makes the base, with the controllers given to the groups below it. They are given to the base too: as long as there
+    /// was none, whoever manages the tree may have taken them back.
     fn prepare(&self) -> io::Result<()> {
+        let enable = |dir: &Path| match self.version {
+            Version::V1 => Ok(()),
+            Version::V2 => enable(dir, &self.controllers),
+        };
+        self.base.parent().map_or(Ok(()), enable)?;
         match fs::create_dir(&self.base) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error),
         }
-        match self.version {
-            Version::V1 => Ok(()),
-            Version::V2 => enable(&self.base, &self.controllers),
+        enable(&self.base)
+    }
+
+    /// Makes a sandbox's directory. The last sandbox to go takes the base along, at any moment until this directory is in
+    /// it; and then the base may be another start's, which has not come to its controllers yet.
+    fn make(&self, dir: &Path) -> io::Result<()> {
+        persist(|| {
+            self.prepare()?;
+            fs::create_dir(dir)
+        })?;
+        self.prepare()
+    }
+}
+
+/// Tries again when what was to be changed went away, before it was opened or after.
+fn persist(mut attempt: impl FnMut() -> io::Result<()>) -> io::Result<()> {
+    for _ in 0..TRIES {
+        match attempt() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ENODEV) => {}
+            other => return other,
         }
     }
+    attempt()
 }
 
 fn enable(dir: &Path, wanted: &[Controller]) -> io::Result<()> {
@@ -198,7 +254,7 @@ fn enable(dir: &Path, wanted: &[Controller]) -> io::Result<()> {
                     "other processes than the server are in this control group",
                 ));
             }
-            let leaf = dir.join("eyot-server");
+            let leaf = dir.join(LEAF);
             fs::create_dir_all(&leaf)?;
             fs::write(leaf.join("cgroup.procs"), me)?;
             fs::write(dir.join("cgroup.subtree_control"), text.join(" "))
@@ -302,6 +358,72 @@ mod tests {
             })
             .collect();
         assert_eq!(parse(mountinfo, own), wanted);
+    }
+
+    #[test]
+    fn a_place_is_chosen_by_whose_it_is() {
+        let check = |own: &str, root: bool, delegated: &[&str], wanted: &[&str]| {
+            let top = Path::new("/cg");
+            let place = Mounted {
+                version: Version::V2,
+                controllers: Vec::new(),
+                mount: top.to_owned(),
+                own: top.join(own),
+            };
+            let marked = |path: &Path| delegated.iter().any(|group| top.join(group) == path);
+            let wanted: Vec<PathBuf> = wanted.iter().map(|group| top.join(group)).collect();
+            assert_eq!(place.candidates(root, marked), wanted, "{own} {root} {delegated:?}");
+        };
+        // Without systemd, or in a container.
+        check("", true, &[], &[""]);
+        check("", false, &[], &[""]);
+        // A login session, and a service whose unit says nothing.
+        check("user.slice/session.scope", true, &[], &[""]);
+        check("user.slice/session.scope", false, &[], &["user.slice/session.scope"]);
+        // Delegated, and after an earlier server, or this one, has moved down.
+        check("a.service", true, &["a.service"], &["a.service", ""]);
+        check("a.service/eyot-server", true, &["a.service"], &["a.service", ""]);
+        check("a.scope/eyot-server", false, &["a.scope"], &["a.scope"]);
+        check("a.scope/eyot-server", false, &[], &["a.scope"]);
+        // A leaf of a delegated service.
+        check("a.service/main", true, &["a.service"], &["a.service", ""]);
+        check(
+            "a.service/main",
+            false,
+            &["a.service"],
+            &["a.service/main", "a.service"],
+        );
+    }
+
+    /// The last group takes the one above it along, while another start may count on it.
+    #[test]
+    fn a_group_is_made_while_the_last_other_goes() {
+        let key = format!("test-{}", std::process::id());
+        let tree = Tree::find(&key);
+        if tree.hierarchies.is_empty() {
+            println!("skipped: {:?}", tree.warnings());
+            return;
+        }
+        let limits = Limits {
+            memory: 64 << 20,
+            pids: 8,
+            cpu_millis: 1000,
+            scratch: 0,
+            log: 0,
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    for _ in 0..200 {
+                        let group = tree.plan(&SandboxId::generate());
+                        let made = tree.create(&group, &limits);
+                        group.remove().unwrap();
+                        made.unwrap();
+                    }
+                });
+            }
+        });
+        assert!(tree.hierarchies.iter().all(|hierarchy| !hierarchy.base.exists()));
     }
 
     #[test]

@@ -60,13 +60,17 @@ impl Group {
         }
     }
 
-    pub(super) fn create(&self, limits: &Limits) -> Result<(), Error> {
+    pub(super) fn dirs(&self) -> impl Iterator<Item = &Path> {
+        self.places.iter().map(|place| place.dir.as_path())
+    }
+
+    /// Writes the limits into the directories, which must have been made.
+    pub(super) fn limit(&self, limits: &Limits) -> Result<(), Error> {
         for place in &self.places {
             let failed = |path: &Path, source| Error::Io {
                 what: format!("setting up {}", path.display()),
                 source,
             };
-            fs::create_dir(&place.dir).map_err(|source| failed(&place.dir, source))?;
             for setting in place.settings(limits) {
                 match fs::write(&setting.path, &setting.value) {
                     Err(error) if setting.optional && error.kind() == io::ErrorKind::NotFound => {}
@@ -236,7 +240,8 @@ impl Group {
 
 impl Place {
     fn settings(&self, limits: &Limits) -> Vec<Setting> {
-        let page = 4096;
+        // The kernel rounds down to whole pages; this is the largest page that kernels are built with.
+        let page = 64 << 10;
         let memory = (limits.memory / page * page).max(page).to_string();
         // The guest is one process that the agent's limit does not count.
         let pids = u64::from(limits.pids).saturating_add(1).to_string();
@@ -309,7 +314,7 @@ mod tests {
             Version::V2,
             &all,
             &[
-                ("/g/memory.max", "9998336"),
+                ("/g/memory.max", "9961472"),
                 ("/g/memory.swap.max", "0"),
                 ("/g/pids.max", "65"),
                 ("/g/cpu.max", "150000 100000"),
@@ -319,8 +324,8 @@ mod tests {
             Version::V1,
             &all,
             &[
-                ("/g/memory.limit_in_bytes", "9998336"),
-                ("/g/memory.memsw.limit_in_bytes", "9998336"),
+                ("/g/memory.limit_in_bytes", "9961472"),
+                ("/g/memory.memsw.limit_in_bytes", "9961472"),
                 ("/g/pids.max", "65"),
                 ("/g/cpu.cfs_period_us", "100000"),
                 ("/g/cpu.cfs_quota_us", "150000"),

@@ -24,6 +24,7 @@ async fn check(which: Which, case: impl AsyncFnOnce(&Bench)) {
     if which == Which::Container
         && let Err(error) = bench.driver.probe().await
     {
+        assert!(bench::limits_wanted().is_none(), "containers cannot run here: {error}");
         println!("skipped: containers cannot run here: {error}");
         return;
     }

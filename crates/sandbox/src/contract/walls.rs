@@ -1,6 +1,6 @@
 //! What an agent in a container finds when it tries the walls.
 
-use super::bench::{Bench, PORT, exited, run};
+use super::bench::{Bench, PORT, exited, limits_wanted, run};
 use super::cases::{guest_pid, wait_for_log};
 use crate::{Exit, Sandbox, State};
 use serde_json::{Value, json};
@@ -249,6 +249,12 @@ time.sleep(0.05); r = open('/proc/1/comm').read()
 pub(super) async fn limits_hold(bench: &Bench) {
     let probe = bench.driver.probe().await.unwrap();
     let stands = |what: &str| probe.walls.iter().any(|wall| wall.starts_with(what));
+    if let Some(version) = limits_wanted() {
+        for name in ["memory limit", "process limit", "CPU limit"] {
+            let wall = format!("{name} ({version})");
+            assert!(probe.walls.contains(&wall), "no {wall}: {probe:?}");
+        }
+    }
     // Processes are limited with or without control groups.
     let bomb = "
 import os, time
@@ -292,9 +298,9 @@ while True: blocks.append(bytearray(8 << 20))
     }
     let spin = "
 import time
-end = time.monotonic() + 1
+end, before = time.monotonic() + 1, time.process_time()
 while time.monotonic() < end: pass
-print('used', time.process_time(), flush=True)
+print('used', time.process_time() - before, flush=True)
 ";
     let mut spec = bench.python(spin);
     spec.limits.cpu_millis = 200;

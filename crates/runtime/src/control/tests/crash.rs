@@ -118,6 +118,7 @@ fn die_at_every_step(last_is_done: bool) {
     // One disk for all lives, so that the artifact is uploaded once. One runtime, so that a lost count shows.
     let quotas = Quotas {
         runtimes: 1,
+        rates: Rates::unlimited(),
         ..Quotas::default()
     };
     let disk = Ground {

@@ -152,6 +152,7 @@ async fn what_breaks_a_rule_is_refused() {
     let ground = Ground {
         quotas: Quotas {
             endpoints_per_runtime: 2,
+            rates: Rates::unlimited(),
             ..Quotas::default()
         },
         ..Ground::new()

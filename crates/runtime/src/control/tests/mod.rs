@@ -10,6 +10,7 @@ mod races;
 mod runtimes;
 mod serving;
 mod tokens_and_tags;
+mod trials;
 
 use super::{Control, Parts, Quotas};
 use crate::artifacts::{self, Artifacts, S3};
@@ -18,6 +19,7 @@ use crate::journal::Journal;
 use crate::observe::{self, Observer};
 use crate::service::RuntimeService;
 use crate::session::testing::{Agent, Rig};
+use crate::throttle::Rates;
 use async_trait::async_trait;
 use domain::error::Error;
 use domain::id::{AccountId, EndpointName, Region, RuntimeId};
@@ -84,7 +86,10 @@ impl Ground {
             blobs,
             held: watch::Sender::new(false),
         });
-        let quotas = Quotas::default();
+        let quotas = Quotas {
+            rates: Rates::unlimited(),
+            ..Quotas::default()
+        };
         Self {
             dir: Arc::new(dir),
             records,

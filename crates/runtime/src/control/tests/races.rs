@@ -41,6 +41,7 @@ async fn one_of_many_creations_of_a_name_wins_and_the_quota_is_exact() {
     let ground = Ground {
         quotas: Quotas {
             runtimes: 5,
+            rates: Rates::unlimited(),
             ..Quotas::default()
         },
         ..Ground::in_memory()

@@ -345,6 +345,7 @@ async fn what_breaks_a_rule_is_refused() {
         quotas: Quotas {
             runtimes: 2,
             versions_per_runtime: 2,
+            rates: Rates::unlimited(),
             ..Quotas::default()
         },
         ..Ground::new()

@@ -132,7 +132,7 @@ async fn another_writer_in_the_way_loses_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn while_storage_hangs_memory_is_bounded_and_the_oldest_go_first() {
+async fn while_storage_fails_memory_is_bounded_and_the_oldest_go_first() {
     let bed = Bed::new(10_000).await;
     bed.journal.lives(living("first"));
     bed.journal.flush().await;
@@ -151,6 +151,34 @@ async fn while_storage_hangs_memory_is_bounded_and_the_oldest_go_first() {
     let next = Bed::on(Arc::clone(&bed.memory), 10_000).await;
     let left = next.journal.left().await.unwrap();
     assert_eq!(left.values().map(name).collect::<Vec<_>>(), ["first"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_hangs_holds_up_nobody_who_looks() {
+    let bed = Bed::new(10_000).await;
+    bed.journal.lives(living("first").after_calls(1));
+    bed.journal.ended(living("kept"));
+    bed.journal.flush().await;
+    bed.disk.is(Mood::Hung);
+    for n in 0..MOST_ENDED + 10 {
+        bed.journal.ended(living(&format!("s{n}")));
+        if n == 0 {
+            // The first of them is in a commit that never answers.
+            sleep(200 * MS).await;
+        }
+    }
+    assert_eq!(bed.metrics.used_and_dropped().1, 10);
+    assert!(timeout(1000 * MS, bed.journal.flush()).await.is_err());
+    let listed = timeout(MS, bed.listed())
+        .await
+        .expect("reading does not wait for the writer");
+    assert_eq!(
+        (listed.len(), listed.last().unwrap().as_str()),
+        (MOST_ENDED + 1, "kept")
+    );
+    timeout(2000 * MS, bed.totals())
+        .await
+        .expect("usage waits a moment and no longer");
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,6 +4,7 @@ mod ending;
 mod pausing;
 mod starting;
 mod surviving;
+mod trials;
 mod warm;
 
 use super::testing::{Agent, CRASH, Rig, call_with, chunk, deployment, healthy, key, status, streamed};

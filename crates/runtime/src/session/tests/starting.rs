@@ -1,6 +1,7 @@
 //! How sessions begin, and what callers are told when they do not.
 
 use super::*;
+use crate::session::testing::config;
 
 #[tokio::test(start_paused = true)]
 async fn a_hundred_first_calls_make_one_start() {
@@ -65,15 +66,20 @@ async fn a_running_session_keeps_its_version_and_its_successor_has_the_new_one()
     assert_eq!(versions(&rig), [("a".to_owned(), 2), ("b".to_owned(), 2)]);
 }
 
-/// Checks what the callers of a session whose start fails are told.
-async fn check_start(agent: Agent, expected: &[&str]) {
-    let rig = Rig::new(agent);
+/// Checks what the callers of a session whose start fails are told, and what the agent wrote.
+async fn check_start(agent: Agent, expected: &[&str], wrote: Option<&str>) {
+    let config = Config {
+        agent_errors: true,
+        ..config()
+    };
+    let rig = Rig::with(agent, config);
     let (first, second) = tokio::join!(rig.ask("a", ""), rig.ask("a", ""));
     let error = first.unwrap_err();
     assert_eq!(error.kind, Kind::Agent, "{error}");
     for part in expected {
         assert!(error.message.contains(part), "'{}' lacks '{part}'", error.message);
     }
+    assert_eq!(error.detail.as_deref(), wrote);
     assert_eq!(second.unwrap_err(), error, "all callers are told the same");
     gone(&rig).await;
     assert_eq!(rig.metrics.ended(Reason::StartFailed), 1);
@@ -92,10 +98,8 @@ async fn a_start_fails_by_an_exit() {
     agent.log = "Traceback\nImportError: no module named x\n".to_owned();
     check_start(
         agent.clone(),
-        &[
-            "exited with code 3 before it listened on port 8080",
-            "ImportError: no module named x",
-        ],
+        &["exited with code 3 before it listened on port 8080."],
+        Some("Traceback\nImportError: no module named x"),
     )
     .await;
     agent.exits_at_once = Some(Exit {
@@ -104,17 +108,13 @@ async fn a_start_fails_by_an_exit() {
         out_of_memory: false,
     });
     agent.log = String::new();
-    check_start(
-        agent.clone(),
-        &["was killed by signal 11 (SIGSEGV)", "It wrote no log."],
-    )
-    .await;
+    check_start(agent.clone(), &["was killed by signal 11 (SIGSEGV)"], None).await;
     agent.exits_at_once = Some(Exit {
         code: None,
         signal: Some(9),
         out_of_memory: true,
     });
-    check_start(agent, &["was killed for its memory limit of 2GiB"]).await;
+    check_start(agent, &["was killed for its memory limit of 2GiB"], None).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -124,17 +124,15 @@ async fn a_start_fails_because_nothing_listens() {
     agent.log = "loading".to_owned();
     check_start(
         agent.clone(),
-        &[
-            "initialization time exceeded",
-            "120 s nothing listens on port 8080",
-            "loading",
-        ],
+        &["initialization time exceeded", "120 s nothing listens on port 8080"],
+        Some("loading"),
     )
     .await;
     agent.other_ports = vec![3000, 8080, 9229];
     check_start(
         agent,
         &["nothing listens on port 8080", "listens on port 3000 and 9229 instead"],
+        None,
     )
     .await;
 }
@@ -148,12 +146,14 @@ async fn a_start_fails_by_ping() {
             "initialization time exceeded",
             "answers GET /ping with status 404 instead of 200",
         ],
+        None,
     )
     .await;
     let blocked = Agent::all(|_: Request<Incoming>| std::future::pending::<Response<Outgoing>>());
     check_start(
         blocked,
         &["accepts connections on port 8080 but never answers GET /ping"],
+        None,
     )
     .await;
     let not_http = Agent::raw(|mut stream| async move {
@@ -161,14 +161,14 @@ async fn a_start_fails_by_ping() {
         let _ = stream.write_all(b"SSH-2.0-OpenSSH_9.2\r\n\r\n").await;
         sleep(SECOND).await;
     });
-    check_start(not_http, &["does not answer GET /ping on port 8080", "not HTTP"]).await;
+    check_start(not_http, &["does not answer GET /ping on port 8080", "not HTTP"], None).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_start_fails_in_the_driver() {
     let mut agent = Agent::echo();
     agent.cannot_start = Some(|| sandbox::Error::Artifact("main.py: no such file".to_owned()));
-    check_start(agent.clone(), &["could not be started: main.py: no such file"]).await;
+    check_start(agent.clone(), &["could not be started: main.py: no such file"], None).await;
     agent.cannot_start = Some(|| sandbox::Error::Host("no user namespaces".to_owned()));
     let rig = Rig::new(agent);
     let error = rig.ask("a", "").await.unwrap_err();
