@@ -103,7 +103,8 @@ def serve(home, run_as):
         if run_as:
             for directory in (base, data_dir):
                 os.chown(directory, SOMEBODY, SOMEBODY)
-        env = {"HOME": str(base), "PATH": PATH, "TMPDIR": str(base)}
+        # Sandboxes are counted below: none that is only ready.
+        env = {"HOME": str(base), "PATH": PATH, "TMPDIR": str(base), "EYOT__RUNTIME__SESSION__WARM__MAX": "0"}
         server = Server(data_dir, driver=driver, env=env, binary=str(home / "eyot"), run_as=run_as)
         servers.append(server)
         return server.start()

@@ -33,7 +33,8 @@ def report(server, session):
 
 
 def test_a_new_session_finds_its_sandbox_ready(make_server, tmp_path):
-    server = make_server(env={"EYOT__RUNTIME__SESSION__WARM__MIN": "1"}).start()
+    one = {"EYOT__RUNTIME__SESSION__WARM__MIN": "1", "EYOT__RUNTIME__SESSION__WARM__MAX": "1"}
+    server = make_server(env=one).start()
     arn = deploy_files(server, tmp_path, "warm", {"main.py": PLAIN})
     # The endpoint served only when its warm sandbox was ready.
     assert metric(server, "eyot_warm_sandboxes") == 1
