@@ -64,10 +64,14 @@ def guest_of(server, sandbox):
 
 
 def children(pid):
+    """Also those that a thread other than the first has started."""
+    found = []
     try:
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            found += [int(child) for child in (thread / "children").read_text().split()]
     except OSError:
-        return []
+        pass  # it or a thread of it has ended meanwhile
+    return found
 
 
 def ancestors(pid):
@@ -113,7 +117,7 @@ class Held:
                 continue
             if target.endswith("]") and ":[" in target and not target.startswith(("pipe", "socket", "anon")):
                 namespaces.add(target)
-        processes = children(pid) + [int(p.name) for p in Path("/proc").iterdir() if p.name.isdigit() and marked(p, server.mark)]
+        processes = processes_of(server)
         for process in processes:
             try:
                 namespaces |= {os.readlink(link) for link in Path(f"/proc/{process}/ns").iterdir()}
@@ -124,6 +128,8 @@ class Held:
         for root, directories, names in os.walk(data):
             files += len(directories) + len(names)
             for name in names:
+                if name.endswith("-wal"):
+                    continue  # the database's own log grows to 4 MiB and begins anew
                 try:
                     size += os.lstat(os.path.join(root, name)).st_blocks * 512
                 except OSError:
@@ -139,6 +145,26 @@ class Held:
         """What there is more of than before, beyond what is allowed by name."""
         was, now = asdict(before), asdict(self)
         return {name: (was[name], now[name]) for name in was if now[name] > was[name] + slack.get(name, 0)}
+
+
+def processes_of(server):
+    """The server's children, which guests are, and the agents."""
+    agents = [int(p.name) for p in Path("/proc").iterdir() if p.name.isdigit() and marked(p, server.mark)]
+    return sorted({*children(server.process.pid), *agents})
+
+
+def details(server):
+    """What a failed comparison wants to know: who is there, and which files are large."""
+    processes = processes_of(server)
+    lines = []
+    for process in processes:
+        try:
+            stat = Path(f"/proc/{process}/stat").read_text()
+            lines.append(f"{stat[:60]} {Path(f'/proc/{process}/cmdline').read_bytes()[:80]}")
+        except OSError:
+            pass
+    files = [(p.lstat().st_blocks * 512, str(p)) for p in server.data_dir.rglob("*") if p.is_file()]
+    return "\n".join(lines + [f"{size} {path}" for size, path in sorted(files, reverse=True)[:6]])
 
 
 def marked(process, mark):
