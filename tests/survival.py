@@ -87,9 +87,25 @@ def ancestors(pid):
 
 
 def nobodys(server, processes):
-    """Those of the processes that belong to no session that the server knows."""
-    guests = {guest_of(server, session["sandbox"]) for session in living(server).values() if session.get("sandbox")}
-    return [pid for pid in processes if Path(f"/proc/{pid}").exists() and not guests & set(ancestors(pid))]
+    """Those of the processes that belong to no session that the server knows, with what is known of them."""
+    known = living(server)
+    guests = {guest_of(server, session["sandbox"]) for session in known.values() if session.get("sandbox")}
+    found = []
+    for pid in processes:
+        above = ancestors(pid)
+        if alive(pid) and not guests & set(above):
+            states = [(session["state"], session.get("sandbox")) for session in known.values()]
+            sandboxes = {d.name: guest_of(server, d.name) for d in (server.data_dir / "sandboxes").iterdir()}
+            found.append(f"process {pid} below {above}; sessions {states}; sandboxes {sandboxes}")
+    return found
+
+
+def alive(pid):
+    """Whether it runs, and not only waits for somebody to ask how it ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 @dataclass
@@ -187,6 +203,14 @@ def groups(server):
             server.groups |= {part for line in text.splitlines() for part in line.split("/") if part.startswith("eyot-")}
     own = [os.path.join(root, d) for root, dirs, _ in os.walk("/sys/fs/cgroup") for d in dirs if d in server.groups]
     return [os.path.join(root, d) for group in own for root, dirs, _ in os.walk(group) for d in dirs]
+
+
+def describe(pid):
+    """A process for a message."""
+    try:
+        return f"{Path(f'/proc/{pid}/stat').read_text()[:80]} {Path(f'/proc/{pid}/cmdline').read_bytes()[:200]} below {ancestors(pid)}"
+    except OSError as error:
+        return f"{pid}: {error}"
 
 
 def settle(take, good, within=30):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROLE, deploy_files, invoke, sandbox_leftovers, session_id, signed
-from survival import call_until_answered, living, nobodys
+from survival import alive, call_until_answered, describe, living, nobodys
 
 PLAIN = (Path(__file__).parent / "agents/plain/main.py").read_text()
 SETTLED = {"READY", "CREATE_FAILED", "UPDATE_FAILED", "DELETE_FAILED"}
@@ -131,7 +131,7 @@ def test_kill_nine_a_hundred_times(make_server, tmp_path, driver, rounds):
         assert nobodys(server, before) == [], f"round {number}: agents of before the kill are nobody's"
         assert call_until_answered(server.data, arn, kept, 10)["turn"] == 2, f"round {number}: a session lost its state"
         stop_all(server)
-        left = [pid for pid in before if os.path.exists(f"/proc/{pid}")]
+        left = [describe(pid) for pid in before if alive(pid)]
         assert left == [], f"round {number}: agents of before the kill outlive their sessions"
         versions = [
             int(v["agentRuntimeVersion"])
