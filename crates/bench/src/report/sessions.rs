@@ -227,6 +227,8 @@ from the unpacked, compiled files that it has inside, without `/ping` before its
 agent means: a page that n processes share counts as an n-th. That of the kernel is what the sandbox's control group says.
 CPU time is that of whole processes as the kernel counts it. A process that runs has answered `/ping` and no call: that is
 what a warm sandbox has to be compared with.
+Whether an agent outside listens is found out by trying, up to every half millisecond; 32 that start at once are slowed by
+it, so their figures are no measure of what a session adds.
 ";
 
 fn percentiles(text: &mut String, agent: &str, start: Start, blocks: &[Vec<Duration>]) {
