@@ -64,10 +64,14 @@ def guest_of(server, sandbox):
 
 
 def children(pid):
+    """Also those that a thread other than the first has started."""
+    found = []
     try:
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            found += [int(child) for child in (thread / "children").read_text().split()]
     except OSError:
-        return []
+        pass  # it or a thread of it has ended meanwhile
+    return found
 
 
 def ancestors(pid):
@@ -83,9 +87,25 @@ def ancestors(pid):
 
 
 def nobodys(server, processes):
-    """Those of the processes that belong to no session that the server knows."""
-    guests = {guest_of(server, session["sandbox"]) for session in living(server).values() if session.get("sandbox")}
-    return [pid for pid in processes if Path(f"/proc/{pid}").exists() and not guests & set(ancestors(pid))]
+    """Those of the processes that belong to no session that the server knows, with what is known of them."""
+    known = living(server)
+    guests = {guest_of(server, session["sandbox"]) for session in known.values() if session.get("sandbox")}
+    found = []
+    for pid in processes:
+        above = ancestors(pid)
+        if alive(pid) and not guests & set(above):
+            states = [(session["state"], session.get("sandbox")) for session in known.values()]
+            sandboxes = {d.name: guest_of(server, d.name) for d in (server.data_dir / "sandboxes").iterdir()}
+            found.append(f"process {pid} below {above}; sessions {states}; sandboxes {sandboxes}")
+    return found
+
+
+def alive(pid):
+    """Whether it runs, and not only waits for somebody to ask how it ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 @dataclass
@@ -113,7 +133,7 @@ class Held:
                 continue
             if target.endswith("]") and ":[" in target and not target.startswith(("pipe", "socket", "anon")):
                 namespaces.add(target)
-        processes = children(pid) + [int(p.name) for p in Path("/proc").iterdir() if p.name.isdigit() and marked(p, server.mark)]
+        processes = processes_of(server)
         for process in processes:
             try:
                 namespaces |= {os.readlink(link) for link in Path(f"/proc/{process}/ns").iterdir()}
@@ -124,6 +144,8 @@ class Held:
         for root, directories, names in os.walk(data):
             files += len(directories) + len(names)
             for name in names:
+                if name.endswith("-wal"):
+                    continue  # the database's own log grows to 4 MiB and begins anew
                 try:
                     size += os.lstat(os.path.join(root, name)).st_blocks * 512
                 except OSError:
@@ -139,6 +161,26 @@ class Held:
         """What there is more of than before, beyond what is allowed by name."""
         was, now = asdict(before), asdict(self)
         return {name: (was[name], now[name]) for name in was if now[name] > was[name] + slack.get(name, 0)}
+
+
+def processes_of(server):
+    """The server's children, which guests are, and the agents."""
+    agents = [int(p.name) for p in Path("/proc").iterdir() if p.name.isdigit() and marked(p, server.mark)]
+    return sorted({*children(server.process.pid), *agents})
+
+
+def details(server):
+    """What a failed comparison wants to know: who is there, and which files are large."""
+    processes = processes_of(server)
+    lines = []
+    for process in processes:
+        try:
+            stat = Path(f"/proc/{process}/stat").read_text()
+            lines.append(f"{stat[:60]} {Path(f'/proc/{process}/cmdline').read_bytes()[:80]}")
+        except OSError:
+            pass
+    files = [(p.lstat().st_blocks * 512, str(p)) for p in server.data_dir.rglob("*") if p.is_file()]
+    return "\n".join(lines + [f"{size} {path}" for size, path in sorted(files, reverse=True)[:6]])
 
 
 def marked(process, mark):
@@ -161,6 +203,14 @@ def groups(server):
             server.groups |= {part for line in text.splitlines() for part in line.split("/") if part.startswith("eyot-")}
     own = [os.path.join(root, d) for root, dirs, _ in os.walk("/sys/fs/cgroup") for d in dirs if d in server.groups]
     return [os.path.join(root, d) for group in own for root, dirs, _ in os.walk(group) for d in dirs]
+
+
+def describe(pid):
+    """A process for a message."""
+    try:
+        return f"{Path(f'/proc/{pid}/stat').read_text()[:80]} {Path(f'/proc/{pid}/cmdline').read_bytes()[:200]} below {ancestors(pid)}"
+    except OSError as error:
+        return f"{pid}: {error}"
 
 
 def settle(take, good, within=30):

@@ -1,13 +1,15 @@
-"""kill -9 of the server at any moment, a hundred times: no record is half-made and nothing is left over."""
+"""kill -9 of the server at any moment, a hundred times: no record is half-made, sessions go on, and nothing is left over."""
 
 import os
 import random
+import signal
 import threading
 import time
 from pathlib import Path
 
 import pytest
-from conftest import ROLE, deploy_files, invoke, sandbox_leftovers, session_id
+from conftest import ROLE, deploy_files, invoke, sandbox_leftovers, session_id, signed
+from survival import alive, call_until_answered, describe, living, nobodys
 
 PLAIN = (Path(__file__).parent / "agents/plain/main.py").read_text()
 SETTLED = {"READY", "CREATE_FAILED", "UPDATE_FAILED", "DELETE_FAILED"}
@@ -95,6 +97,14 @@ def settle(control, deadline=60):
     raise AssertionError(f"half-made after {deadline} s: {[(r['agentRuntimeName'], r['status']) for r in runtimes]}")
 
 
+def stop_all(server, deadline=30):
+    """Ends every session, also those that were still starting when their server was killed."""
+    end = time.monotonic() + deadline
+    while living(server):
+        assert time.monotonic() < end, living(server)
+        signed(server, "POST", "/_eyot/sessions/stop?all=true")
+
+
 @pytest.mark.parametrize("driver, rounds", [("auto", 70), ("process", 30)])
 def test_kill_nine_a_hundred_times(make_server, tmp_path, driver, rounds):
     mark = f"mark-{random.getrandbits(64):x}"
@@ -103,10 +113,13 @@ def test_kill_nine_a_hundred_times(make_server, tmp_path, driver, rounds):
     runtime_id = arn.rsplit("/", 1)[1]
     random.seed(20261122)
     for number in range(rounds):
+        kept = session_id()
+        assert call_until_answered(server.data, arn, kept, 60)["turn"] == 1
         storm = Storm(server, arn, mark)
         time.sleep(random.random() * 0.5)
         server.kill()
         storm.end()
+        before = marked_processes(mark)
         server.start()
         control = server.control
         for runtime in settle(control):
@@ -114,8 +127,12 @@ def test_kill_nine_a_hundred_times(make_server, tmp_path, driver, rounds):
             if got["agentRuntimeName"] != "storm" and got["status"] == "READY":
                 assert got["agentRuntimeVersion"] == "1"
                 control.delete_agent_runtime(agentRuntimeId=runtime["agentRuntimeId"])
-        # Nothing of before the kill runs on, and the kept runtime serves.
-        assert marked_processes(mark) == [], f"round {number}: agents of before the kill are alive"
+        # What runs on from before the kill is a session's that the server knows, with its state.
+        assert nobodys(server, before) == [], f"round {number}: agents of before the kill are nobody's"
+        assert call_until_answered(server.data, arn, kept, 10)["turn"] == 2, f"round {number}: a session lost its state"
+        stop_all(server)
+        left = [describe(pid) for pid in before if alive(pid)]
+        assert left == [], f"round {number}: agents of before the kill outlive their sessions"
         versions = [
             int(v["agentRuntimeVersion"])
             for page in control.get_paginator("list_agent_runtime_versions").paginate(agentRuntimeId=runtime_id)
@@ -134,7 +151,9 @@ def test_kill_nine_a_hundred_times(make_server, tmp_path, driver, rounds):
     assert cgroups_named(groups) == set()
 
 
-def test_drain_finishes_what_is_in_flight(make_server, tmp_path):
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_drain_finishes_what_is_in_flight(make_server, tmp_path, how):
+    """Either signal lets answers finish; then SIGINT ends the sessions, and SIGTERM leaves them to the next process."""
     server = make_server().start()
     arn = deploy_files(server, tmp_path, "drain", {"main.py": PLAIN})
     session = session_id()
@@ -143,7 +162,12 @@ def test_drain_finishes_what_is_in_flight(make_server, tmp_path):
     call = threading.Thread(target=lambda: answers.append(invoke(server.data, arn, {"act": "sleep", "seconds": 2}, session)))
     call.start()
     time.sleep(0.5)
-    assert server.stop() == 0, server.stderr_text()
+    assert server.stop(how) == 0, server.stderr_text()
     call.join(30)
     assert answers and answers[0][0] == {"slept": 2}
+    if how == signal.SIGTERM:
+        assert sandbox_leftovers(server.data_dir) != []
+        server.start()
+        assert invoke(server.data, arn, {}, session)[0]["turn"] == 3
+        assert server.stop() == 0, server.stderr_text()
     assert sandbox_leftovers(server.data_dir) == []

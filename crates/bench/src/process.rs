@@ -19,6 +19,14 @@ pub(crate) fn processor_time_with_children(pid: u32) -> anyhow::Result<Duration>
     Ok(from_ticks(ticks?))
 }
 
+/// Processor time of a process' first thread, finer than the ticks of [`processor_time`].
+pub(crate) fn time_of_first_thread(pid: u32) -> anyhow::Result<Duration> {
+    let text =
+        fs::read_to_string(format!("/proc/{pid}/schedstat")).with_context(|| format!("process {pid} is gone"))?;
+    let first = text.split_whitespace().next().context("schedstat is empty")?;
+    Ok(Duration::from_nanos(first.parse()?))
+}
+
 /// Processor time of the whole machine since it started: all of it, and what was not idle.
 pub(crate) fn machine_time() -> anyhow::Result<(Duration, Duration)> {
     let text = fs::read_to_string("/proc/stat")?;

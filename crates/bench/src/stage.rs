@@ -19,6 +19,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -31,6 +32,10 @@ const STOP_DEADLINE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(5);
 /// How closely the start of a plain process is watched.
 pub(crate) const START_POLL: Duration = Duration::from_micros(100);
+
+/// Below the ports that Linux gives to connections by default.
+const FIRST_PORT: u16 = 20_000;
+const LAST_PORT: u16 = 32_000;
 
 const AGENT: &str = "sample-agent";
 /// What every agent is asked first.
@@ -115,9 +120,8 @@ impl Stage {
 
 impl Agent {
     /// Starts it and waits until it listens on the port that `PORT` says; `poll` is how closely that is watched.
-    fn start(command: &mut Command, poll: Duration) -> anyhow::Result<Self> {
-        // The agent binds this port in a moment; nothing else on a quiet machine takes it in between.
-        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+    pub(crate) fn start(command: &mut Command, poll: Duration) -> anyhow::Result<Self> {
+        let address = free_address()?;
         let child = command
             .env("PORT", address.port().to_string())
             .stdin(Stdio::null())
@@ -141,11 +145,15 @@ impl Agent {
     pub(crate) fn first_answer(command: &mut Command, poll: Duration) -> anyhow::Result<(Self, Duration)> {
         let start = Instant::now();
         let agent = Self::start(command, poll)?;
-        let body = HELLO.as_bytes();
-        let mut request = request::direct(agent.address, &session(), JSON, body.len());
-        request.extend_from_slice(body);
-        let answer = Connection::open(agent.address)?.exchange(&request)?;
-        Ok((agent, answer.first_byte.duration_since(start)))
+        let took = agent.hello()?.duration_since(start);
+        Ok((agent, took))
+    }
+
+    /// Asks it once on a connection of its own; answers when the first byte of the answer was there.
+    pub(crate) fn hello(&self) -> anyhow::Result<Instant> {
+        let mut request = request::direct(self.address, &session(), JSON, HELLO.len());
+        request.extend_from_slice(HELLO.as_bytes());
+        Ok(Connection::open(self.address)?.exchange(&request)?.first_byte)
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -289,6 +297,21 @@ impl Drop for Server {
             send(pid, Signal::SIGKILL);
         }
     }
+}
+
+/// An address that nobody listens on. Not one of the ports that the kernel gives to connections: one that is made to find
+/// out whether the agent listens could get that very port, and take it from the agent.
+fn free_address() -> anyhow::Result<SocketAddr> {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let ports = FIRST_PORT..LAST_PORT;
+    let start = u16::try_from(std::process::id() % u32::from(LAST_PORT - FIRST_PORT))?;
+    for _ in ports.clone() {
+        let offset = start.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % (LAST_PORT - FIRST_PORT);
+        if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, FIRST_PORT + offset)) {
+            return Ok(listener.local_addr()?);
+        }
+    }
+    bail!("none of the ports from {} to {} is free", ports.start, ports.end)
 }
 
 /// A directory with the sample agent to deploy, and the program in it.

@@ -39,14 +39,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let agent = step::timed("release builds", || {
         step::run(&mut release("eyot"))?;
         step::run(&mut release("eyot-bench"))?;
-        let own = target.join("bench");
-        let mut agent = release(AGENT);
-        agent.arg("--target-dir").arg(&own);
-        agent
-            .env_remove("CARGO_ENCODED_RUSTFLAGS")
-            .env("RUSTFLAGS", "-C target-feature=+crt-static");
-        step::run(agent.env("CARGO_PROFILE_RELEASE_STRIP", "symbols"))?;
-        Ok::<PathBuf, anyhow::Error>(own.join("release").join(AGENT))
+        agent()
     })?;
     let mut bench = Command::new(target.join("release/eyot-bench"));
     bench.current_dir(workspace::root());
@@ -65,6 +58,18 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         bench.args(["--report", report]);
     }
     step::timed("measurements", || step::run(&mut bench))
+}
+
+/// Builds the sample agent as the one inside `eyot` is built: linked statically.
+pub(crate) fn agent() -> anyhow::Result<PathBuf> {
+    let own = workspace::target_directory()?.join("bench");
+    let mut agent = release(AGENT);
+    agent.arg("--target-dir").arg(&own);
+    agent
+        .env_remove("CARGO_ENCODED_RUSTFLAGS")
+        .env("RUSTFLAGS", "-C target-feature=+crt-static");
+    step::run(agent.env("CARGO_PROFILE_RELEASE_STRIP", "symbols"))?;
+    Ok(own.join("release").join(AGENT))
 }
 
 fn release(package: &str) -> Command {

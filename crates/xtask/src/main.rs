@@ -18,6 +18,7 @@ mod dependencies;
 mod fuzz;
 mod licences;
 mod lint;
+mod soak;
 mod step;
 mod test;
 mod workspace;
@@ -55,6 +56,8 @@ enum Task {
     Licences,
     /// Formatting, clippy and documentation; warnings are errors.
     Lint,
+    /// Sessions begun and ended, kills and restarts, at length.
+    Soak(soak::Options),
     /// Sets up what the tests need and runs all of them.
     Test(test::Options),
 }
@@ -75,6 +78,7 @@ fn main() -> ExitCode {
         Task::Fuzz(options) => fuzz::run(&options),
         Task::Licences => licences::run(),
         Task::Lint => lint::run(),
+        Task::Soak(options) => soak::run(&options),
         Task::Test(options) => test::run(&options),
     };
     match done {

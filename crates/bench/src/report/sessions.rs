@@ -225,12 +225,16 @@ is started before the sessions of the block before have ended and the pool is fu
 together, as a sample, with the least and the most of the blocks' own in brackets. An agent outside runs on the interpreter and
 from the unpacked, compiled files that it has inside, without `/ping` before its first call. PSS is what memory of guest and
 agent means: a page that n processes share counts as an n-th. That of the kernel is what the sandbox's control group says.
-CPU time is that of whole processes as the kernel counts it, in ticks of 10 ms.
+CPU time is that of whole processes as the kernel counts it. A process that runs has answered `/ping` and no call: that is
+what a warm sandbox has to be compared with.
+Whether an agent outside listens is found out by trying, up to every half millisecond; 32 that start at once are slowed by
+it, so their figures are no measure of what a session adds.
 ";
 
 fn percentiles(text: &mut String, agent: &str, start: Start, blocks: &[Vec<Duration>]) {
     let what = match start {
         Start::Outside => "a plain process",
+        Start::Running => "the first call of a process that runs",
         Start::Cold => "a session, cold",
         Start::Warm => "a session, from the pool",
     };

@@ -11,6 +11,8 @@ mod python;
 mod rust;
 mod tally;
 
+pub(crate) use python::environment;
+
 use crate::{step, workspace};
 use anyhow::{bail, ensure};
 use clap::ValueEnum;
@@ -89,7 +91,7 @@ fn check_machine(python: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn build_release() -> anyhow::Result<PathBuf> {
+pub(crate) fn build_release() -> anyhow::Result<PathBuf> {
     step::run(workspace::cargo().args(["build", "--release", "--locked", "--package", "eyot"]))?;
     let binary = workspace::target_directory()?.join("release/eyot");
     ensure!(

@@ -18,6 +18,8 @@ use std::time::Duration;
 pub(crate) enum Start {
     /// As a plain process.
     Outside,
+    /// Not at all: a plain process that is healthy gets its first call. What a warm sandbox is measured by.
+    Running,
     /// For a new session, with nothing prepared.
     Cold,
     /// For a new session of an endpoint that keeps sandboxes ready.

@@ -4,6 +4,7 @@
 //! Invariant: an agent outside runs on the interpreter and from the files that it has inside.
 
 use super::Start;
+use crate::http::Connection;
 use crate::interrupt;
 use crate::request::Account;
 use crate::stage::{Agent, START_POLL, Server, native_source};
@@ -86,7 +87,7 @@ impl Peers {
                 // Room for what is measured; how much a session asks for at first is not.
                 ("EYOT__RUNTIME__SESSION__MEMORY_REQUEST", "16MiB".to_owned()),
             ];
-            configuration.extend(UNLIMITED.iter().map(|(name, value)| (*name, (*value).to_owned())));
+            configuration.extend(UNLIMITED.iter().map(|name| (*name, "0".to_owned())));
             let interpreter;
             if let Ok(python) = &python {
                 interpreter = format!("EYOT__INTERPRETERS__{}", python.runtime);
@@ -132,7 +133,7 @@ impl Peers {
 
     /// Ways to start that can be measured.
     pub(super) fn starts(&self) -> Vec<Start> {
-        let mut all = vec![Start::Outside, Start::Cold];
+        let mut all = vec![Start::Outside, Start::Running, Start::Cold];
         all.extend(self.pool.is_ok().then_some(Start::Warm));
         all
     }
@@ -141,7 +142,7 @@ impl Peers {
     pub(super) fn server(&self, start: Start) -> &Server {
         match start {
             Start::Warm => &self.warm,
-            Start::Cold | Start::Outside => &self.cold,
+            Start::Cold | Start::Outside | Start::Running => &self.cold,
         }
     }
 
@@ -183,16 +184,28 @@ impl Deployed {
     pub(super) fn account(&self, start: Start) -> &Account {
         match start {
             Start::Warm => &self.warm,
-            Start::Cold | Start::Outside => &self.cold,
+            Start::Cold | Start::Outside | Start::Running => &self.cold,
         }
     }
 
     /// Starts it as a process and asks it once; answers it and how long that took.
     pub(super) fn start_outside(&self) -> anyhow::Result<(Agent, Duration)> {
+        Agent::first_answer(&mut self.command()?, self.poll)
+    }
+
+    /// Starts it as a process and waits until it is healthy, as a warm sandbox is.
+    pub(super) fn run_outside(&self) -> anyhow::Result<Agent> {
+        let agent = Agent::start(&mut self.command()?, self.poll)?;
+        let ping = format!("GET /ping HTTP/1.1\r\nHost: {}\r\n\r\n", agent.address);
+        Connection::open(agent.address)?.exchange(ping.as_bytes())?;
+        Ok(agent)
+    }
+
+    fn command(&self) -> anyhow::Result<Command> {
         let (program, arguments) = self.outside.split_first().context("there is a program")?;
         let mut command = Command::new(program);
         command.args(arguments).env_clear().env("PYTHONDONTWRITEBYTECODE", "1");
-        Agent::first_answer(&mut command, self.poll)
+        Ok(command)
     }
 }
 
@@ -262,4 +275,8 @@ fn with(account: &Account, arn: String) -> Account {
 }
 
 /// Limits of rates that a measurement would run into.
-const UNLIMITED: &[(&str, &str)] = &[];
+const UNLIMITED: &[&str] = &[
+    "EYOT__RUNTIME__QUOTAS__RATES__INVOKE_PER_SECOND",
+    "EYOT__RUNTIME__QUOTAS__RATES__STOP_PER_SECOND",
+    "EYOT__RUNTIME__QUOTAS__RATES__NEW_SESSIONS_PER_MINUTE",
+];

@@ -9,7 +9,7 @@ use crate::http::Connection;
 use crate::measure::rounds;
 use crate::process;
 use crate::request::{Account, JSON, Way};
-use crate::stage::{HELLO, session};
+use crate::stage::{Agent, HELLO, session};
 use anyhow::{Context as _, anyhow};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Barrier, Mutex, PoisonError};
@@ -98,6 +98,10 @@ fn single(peers: &Peers, agent: &Deployed, start: Start, count: usize) -> anyhow
     if start == Start::Outside {
         return (0..count).map(|_| Ok(agent.start_outside()?.1)).collect();
     }
+    if start == Start::Running {
+        let agents: Vec<Agent> = (0..count).map(|_| agent.run_outside()).collect::<Result<_, _>>()?;
+        return agents.iter().map(first_call).collect();
+    }
     let account = agent.account(start);
     let mut firsts: Vec<First> = (0..count).map(|_| First::of(account)).collect::<Result<_, _>>()?;
     let samples = firsts.iter_mut().map(First::call).collect();
@@ -116,6 +120,16 @@ fn burst(peers: &Peers, agent: &Deployed, start: Start) -> anyhow::Result<Burst>
             guests: Duration::ZERO,
         });
     }
+    if start == Start::Running {
+        let (agents, _) = at_once(vec![(); BURST], |()| agent.run_outside())?;
+        let (samples, elapsed) = at_once(agents.iter().collect(), first_call)?;
+        return Ok(Burst {
+            samples,
+            elapsed,
+            server: Duration::ZERO,
+            guests: Duration::ZERO,
+        });
+    }
     let (account, server) = (agent.account(start), peers.server(start));
     let firsts: Vec<First> = (0..BURST).map(|_| First::of(account)).collect::<Result<_, _>>()?;
     let old: BTreeSet<u32> = server.agents().into_iter().collect();
@@ -123,7 +137,7 @@ fn burst(peers: &Peers, agent: &Deployed, start: Start) -> anyhow::Result<Burst>
     let (started, elapsed) = at_once(firsts, |mut first| Ok((first.call()?, first.session)))?;
     let after = process::processor_time_with_children(server.pid())?;
     let new = server.agents().into_iter().filter(|pid| !old.contains(pid));
-    let guests = new.map(|agent| process::processor_time(process::parent(agent)?));
+    let guests = new.map(|agent| process::time_of_first_thread(process::parent(agent)?));
     let guests = guests.sum::<anyhow::Result<Duration>>()?;
     let (samples, sessions) = started.into_iter().unzip();
     stop(account, sessions)?;
@@ -134,6 +148,11 @@ fn burst(peers: &Peers, agent: &Deployed, start: Start) -> anyhow::Result<Burst>
         server: after.saturating_sub(before),
         guests,
     })
+}
+
+fn first_call(agent: &Agent) -> anyhow::Result<Duration> {
+    let start = Instant::now();
+    Ok(agent.hello()?.duration_since(start))
 }
 
 /// Does the same with each at the same moment; answers how long the last one took.
