@@ -48,8 +48,8 @@ pub(super) fn storage(
                     wrong.push(field(&of("sessionStorage.mountPath"), message));
                 }
                 if !can_store {
-                    let message = "needs what the driver of this server cannot give on this host: leave it out, or use \
-                                   the container driver as root";
+                    let message = "cannot be had on this server: it needs the container driver as root, loop devices and \
+                                   e2fsprogs; the server's warnings at its start say what is missing";
                     wrong.push(field(&of("sessionStorage"), message));
                 }
                 mount = Some(storage.mount_path);
