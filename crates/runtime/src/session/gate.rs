@@ -4,7 +4,7 @@
 //! how many calls are inside, and a count of all that ever entered. The owner looks at the word, decides, and shuts the
 //! gate (or sends what is behind it to sleep) only if the word is still the one it looked at; so "nothing is in flight"
 //! cannot become false between decision and deed, and calls need neither a lock nor a message to the owner. Only a call
-//! that enters while the session sleeps has to say so.
+//! that enters while the session sleeps has to say so, and the first one that leaves when the owner looks but rarely.
 //!
 //! Invariant: after the gate has been shut nobody enters. Invariant: the count inside is never below zero, because only
 //! dropping a [`Pass`] lowers it and only entering makes one. Invariant: a call that enters while the session sleeps sees
@@ -12,7 +12,7 @@
 
 use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -29,6 +29,8 @@ pub(crate) struct Gate {
     word: AtomicU64,
     /// Nanoseconds from `born` to the last exit.
     last_exit: AtomicU64,
+    /// The owner will not look for a while, and wants to be told when a call has left.
+    unwatched: AtomicBool,
     /// When this process made it, and how old the session was then: more than nothing for one that was taken over.
     made: Instant,
     age: Duration,
@@ -65,6 +67,9 @@ pub(crate) struct Pass<G: Gated>(Arc<G>);
 /// Something that has a gate.
 pub(crate) trait Gated {
     fn gate(&self) -> &Gate;
+
+    /// A call has left that the owner wanted to be told of.
+    fn left(&self) {}
 }
 
 impl Gate {
@@ -75,6 +80,7 @@ impl Gate {
         Self {
             word: AtomicU64::new(0),
             last_exit: AtomicU64::new(nanoseconds(last_exit)),
+            unwatched: AtomicBool::new(false),
             made: now,
             age,
             most,
@@ -123,6 +129,11 @@ impl Gate {
     /// The session is awake again.
     pub(crate) fn wake(&self) {
         self.word.fetch_and(!ASLEEP, Ordering::AcqRel);
+    }
+
+    /// Whether the next call to leave says so ([`Gated::left`]).
+    pub(crate) fn watch(&self, unwatched: bool) {
+        self.unwatched.store(unwatched, Ordering::Release);
     }
 
     /// Shuts the gate if nothing is inside and nothing has entered since `seen`; answers whether it is shut now.
@@ -188,6 +199,9 @@ impl<G: Gated> Drop for Pass<G> {
         let gate = self.0.gate();
         gate.last_exit.fetch_max(nanoseconds(gate.now()), Ordering::AcqRel);
         gate.word.fetch_sub(1, Ordering::AcqRel);
+        if gate.unwatched.load(Ordering::Relaxed) && gate.unwatched.swap(false, Ordering::AcqRel) {
+            self.0.left();
+        }
     }
 }
 
@@ -202,7 +216,6 @@ fn inside(word: u64) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::AtomicBool;
 
     #[derive(Debug)]
     struct Room(Gate);

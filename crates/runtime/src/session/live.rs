@@ -37,7 +37,7 @@ pub(crate) struct Session {
     phase: watch::Sender<Phase>,
     /// The first wish to end it.
     wish: watch::Sender<Option<Wish>>,
-    /// A call has found it asleep.
+    /// A call has found it asleep, or left while the owner looked but rarely.
     woken: Notify,
     /// It is no longer asleep.
     awake: Notify,
@@ -211,7 +211,7 @@ impl Session {
         self.wish.subscribe()
     }
 
-    /// Resolves when a call has found the session asleep.
+    /// Resolves when a call has something for the owner.
     pub(super) async fn woken(&self) {
         self.woken.notified().await;
     }
@@ -234,6 +234,11 @@ impl Session {
 
     pub(super) fn sleep_if_unchanged(&self, seen: Look) -> bool {
         self.gate.sleep_if_unchanged(seen)
+    }
+
+    /// For the owner: whether the next call that leaves shall wake it.
+    pub(super) fn watch(&self, unwatched: bool) {
+        self.gate.watch(unwatched);
     }
 
     /// It runs again.
@@ -292,6 +297,10 @@ impl Session {
 impl Gated for Session {
     fn gate(&self) -> &Gate {
         &self.gate
+    }
+
+    fn left(&self) {
+        self.woken.notify_one();
     }
 }
 

@@ -1,8 +1,8 @@
 //! The one task that runs a session: feeds its machine and does what the machine says.
 //!
 //! It is woken by five things only: a wish to end the session or to let go of it, the agent's exit, the end of its own
-//! job (start, ping, pause or resume), a call that finds the session asleep, and time. Other calls never wake it; it looks
-//! at the gate when it wakes.
+//! job (start, ping, pause or resume), a call that finds the session asleep or is the first to leave after a quiet time,
+//! and time. Other calls never wake it; it looks at the gate when it wakes.
 //!
 //! Invariant: at most one job runs. Invariant: however this task ends, even by a panic, waiting calls are released and
 //! the session is forgotten.
@@ -224,6 +224,7 @@ impl Owner {
     async fn next_input(&mut self, wishes: &mut watch::Receiver<Option<Wish>>) -> Option<Input> {
         let wake = self.machine.wake_at(self.session.now(), self.session.look());
         let wake = wake.map(|at| self.session.at(at));
+        self.session.watch(self.machine.looks_rarely());
         let done = tokio::select! {
             biased;
             wish = wish(wishes) => return match wish {

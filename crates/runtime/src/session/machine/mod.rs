@@ -381,22 +381,32 @@ impl Machine {
             return ended;
         }
         self.settle(seen);
-        let NextPing::At(next_ping) = self.next_ping else {
+        let NextPing::At(mut next_ping) = self.next_ping else {
             return Vec::new();
         };
+        if seen.last_exit > self.exit_heard {
+            // A call may have left work behind: it is asked soon.
+            next_ping = next_ping.min(seen.last_exit.saturating_add(self.policy.ping_interval).max(now));
+            self.next_ping = NextPing::At(next_ping);
+        }
         if self.freezing == Freezing::UnderWay {
             return Vec::new();
         }
         let quiet = now.saturating_sub(self.quiet_since(seen));
         if self.phase == Phase::Idle && quiet >= self.policy.idle_timeout {
             // It may have begun to work by itself since it was asked last.
-            if now.saturating_sub(self.heard) <= self.policy.ping_interval {
+            if self.has_heard_lately(now, seen) {
                 return vec![Effect::ShutIfUnchanged];
             }
             self.next_ping = NextPing::UnderWay;
             return vec![Effect::Ping];
         }
         if self.phase == Phase::Idle && self.bad_pings == 0 && self.pause_after().is_some_and(|after| quiet >= after) {
+            // The last call may have left work behind.
+            if !self.has_heard_lately(now, seen) {
+                self.next_ping = NextPing::UnderWay;
+                return vec![Effect::Ping];
+            }
             self.freezing = Freezing::UnderWay;
             return vec![Effect::PauseIfUnchanged];
         }
@@ -429,6 +439,16 @@ impl Machine {
         Vec::new()
     }
 
+    /// Whether the agent has said how it is since the last call left, and not long ago.
+    fn has_heard_lately(&self, now: Duration, seen: Look) -> bool {
+        seen.last_exit <= self.exit_heard && now.saturating_sub(self.heard) <= self.policy.ping_interval
+    }
+
+    /// Whether the owner looks so rarely that a call which leaves should wake it.
+    pub(crate) fn looks_rarely(&self) -> bool {
+        matches!(self.phase, Phase::Active | Phase::Idle) && self.interval > self.policy.ping_interval
+    }
+
     /// When an idle session is paused, if this one may be.
     fn pause_after(&self) -> Option<Duration> {
         let may = (!self.ever_busy || self.policy.pause_busy) && !self.busy && self.freezing == Freezing::No;
@@ -441,10 +461,13 @@ impl Machine {
                 self.bad_pings = 0;
                 self.hear(answer, now, seen);
             }
-            Ping::Silent if seen.inside > 0 => self.interval = self.policy.ping_interval,
+            Ping::Silent if seen.inside > 0 => {
+                self.interval = self.policy.ping_interval;
+                self.exit_heard = seen.last_exit;
+            }
             Ping::Silent | Ping::Bad => {
                 self.interval = self.policy.ping_interval;
-                self.heard = now;
+                (self.heard, self.exit_heard) = (now, seen.last_exit);
                 self.bad_pings += 1;
                 if self.bad_pings >= self.policy.unhealthy_threshold {
                     return self.terminate(Reason::Unhealthy);

@@ -236,6 +236,34 @@ fn business_that_began_by_itself_is_noticed_before_the_end() {
     assert_eq!(play.machine.phase(), Phase::Active);
 }
 
+/// A call that answers at once and leaves work behind, in a session that is asked every 30 s by then.
+#[test]
+fn work_that_a_call_leaves_behind_is_noticed_soon_and_never_paused() {
+    let policy = Policy {
+        idle_timeout: 900 * SECOND,
+        max_lifetime: 10_000 * SECOND,
+        pause_after: Some(300 * SECOND),
+        ..POLICY
+    };
+    let mut play = Play::healthy(policy);
+    play.run(250 * SECOND, |_| Ping::Answered(CALM));
+    assert!(play.machine.looks_rarely());
+    let left = play.now;
+    play.seen = Look::open(0, left);
+    assert_eq!(play.step(Input::Woken), []);
+    assert_eq!(play.machine.wake_at(play.now, play.seen), Some(left + 2 * SECOND));
+    play.run(left + 3 * SECOND, |_| Ping::Answered(BUSY));
+    assert_eq!(play.machine.phase(), Phase::Active);
+    // Also where pausing comes before the next ping would.
+    let mut play = Play::healthy(Policy {
+        pause_after: Some(SECOND),
+        ..policy
+    });
+    play.seen = Look::open(0, play.now);
+    play.run(100 * SECOND, |_| Ping::Answered(BUSY));
+    assert_eq!(play.machine.phase(), Phase::Active);
+}
+
 fn pausing() -> Policy {
     Policy {
         pause_after: Some(10 * SECOND),
@@ -274,7 +302,12 @@ fn a_call_wakes_a_paused_session_once() {
 fn a_call_that_comes_while_it_is_being_paused_wakes_it() {
     let mut play = Play::healthy(pausing());
     play.now = 11 * SECOND;
-    assert_eq!(play.step(Input::Tick), [Effect::PauseIfUnchanged]);
+    assert_eq!(
+        play.step(Input::Tick),
+        [Effect::Ping],
+        "who was not heard lately is asked first"
+    );
+    assert_eq!(play.step(Input::Ping(Ping::Answered(CALM))), [Effect::PauseIfUnchanged]);
     play.seen = Look::open(1, Duration::ZERO);
     assert_eq!(play.step(Input::Woken), []);
     assert_eq!(play.step(Input::Paused), [Effect::Resume]);
@@ -287,6 +320,7 @@ fn who_cannot_or_must_not_be_paused_is_not() {
     let mut play = Play::healthy(pausing());
     play.now = 11 * SECOND;
     play.step(Input::Tick);
+    assert_eq!(play.step(Input::Ping(Ping::Answered(CALM))), [Effect::PauseIfUnchanged]);
     play.step(Input::NotPaused { for_good: true });
     play.run(50 * SECOND, |_| Ping::Answered(CALM));
     assert_eq!(play.machine.phase(), Phase::Idle);
