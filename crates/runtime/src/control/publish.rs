@@ -7,7 +7,7 @@ use super::record::Endpoint;
 use crate::catalog::{Entry, Serving};
 use crate::deployment::{Deployment, Target};
 use crate::switches::Switches;
-use domain::id::{RuntimeId, Version};
+use domain::id::{EndpointName, RuntimeId, Version};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -67,6 +67,13 @@ impl Inner {
         let targets = entry.targets();
         self.catalog.publish(id, entry);
         self.sessions.serving(id, &targets);
+    }
+
+    /// A runtime is there and does not serve yet.
+    pub(super) fn announce(&self, id: &RuntimeId) {
+        let endpoints = HashMap::from([(EndpointName::default_endpoint(), Serving::NotYet)]);
+        let switches = Arc::default();
+        self.catalog.publish(id, Entry { endpoints, switches });
     }
 
     /// A runtime serves nothing any more.

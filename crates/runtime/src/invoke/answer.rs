@@ -40,6 +40,8 @@ pub(super) fn headers(from_agent: &HeaderMap, session: &SessionId) -> HeaderMap 
 pub(super) struct Body {
     /// Nothing once the answer has ended, well or badly.
     live: Option<Live>,
+    /// Why it ended badly, until that has been told.
+    failure: Option<String>,
     metrics: Arc<Metrics>,
 }
 
@@ -66,13 +68,21 @@ impl Body {
             deadline,
             pass,
         });
-        Self { live, metrics }
+        Self {
+            live,
+            failure: None,
+            metrics,
+        }
     }
 
-    fn fail(&mut self, said: String) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    /// The failure is told at the next turn. What stands before it (the head, or the last bytes) is then on its way: a
+    /// connection that breaks off without a head looks to SDKs like one that never reached us, and they call again.
+    fn fail(&mut self, cx: &Context<'_>, said: String) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         self.live = None;
         self.metrics.upstream_error(UpstreamError::Body);
-        Poll::Ready(Some(Err(BodyError::Agent(said))))
+        self.failure = Some(said);
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 }
 
@@ -82,16 +92,19 @@ impl http_body::Body for Body {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
+        if let Some(said) = this.failure.take() {
+            return Poll::Ready(Some(Err(BodyError::Agent(said))));
+        }
         let Some(live) = &mut this.live else {
             return Poll::Ready(None);
         };
         // Looked at before the data, or an agent that never pauses could stream for ever; cheaper than polling.
         if live.pass.ended().is_some() {
             let said = explain::cut(&live.pass).message;
-            return this.fail(said);
+            return this.fail(cx, said);
         }
         if Instant::now() >= live.deadline.deadline() {
-            return this.fail("it streamed for longer than is allowed".to_owned());
+            return this.fail(cx, "it streamed for longer than is allowed".to_owned());
         }
         match Pin::new(&mut live.upstream).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) if frame.is_data() => {
@@ -107,14 +120,14 @@ impl http_body::Body for Body {
                 this.live = None;
                 Poll::Ready(None)
             }
-            Poll::Ready(Some(Err(error))) => this.fail(error.to_string()),
+            Poll::Ready(Some(Err(error))) => this.fail(cx, error.to_string()),
             Poll::Pending => {
                 if live.cut.as_mut().poll(cx).is_ready() {
                     let said = explain::cut(&live.pass).message;
-                    return this.fail(said);
+                    return this.fail(cx, said);
                 }
                 if live.deadline.as_mut().poll(cx).is_ready() {
-                    return this.fail("it streamed for longer than is allowed".to_owned());
+                    return this.fail(cx, "it streamed for longer than is allowed".to_owned());
                 }
                 Poll::Pending
             }
@@ -122,12 +135,13 @@ impl http_body::Body for Body {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.live.is_none()
+        self.live.is_none() && self.failure.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.live {
             Some(live) => live.upstream.size_hint(),
+            None if self.failure.is_some() => SizeHint::default(),
             None => SizeHint::with_exact(0),
         }
     }

@@ -470,9 +470,12 @@ proptest! {
             if matches!(input, Input::SandboxStarted | Input::Healthy(_)) && before.reason().is_none() {
                 begun.get_or_insert(play.now);
             }
-            if let Input::Healthy(answer) | Input::Ping(Ping::Answered(answer)) = input {
-                ever_busy |= answer.busy;
-            }
+            // What is heard: the first answer of a start, and answers to pings while it runs.
+            ever_busy |= match (before, input) {
+                (Phase::Provisioning, Input::Healthy(answer)) => answer.busy,
+                (Phase::Active | Phase::Idle, Input::Ping(Ping::Answered(answer))) => answer.busy,
+                _ => false,
+            };
             let mut effects = play.step(input);
             // The owner's answers, as they come in time.
             while matches!(effects.as_slice(), [Effect::PauseIfUnchanged | Effect::Resume]) {
