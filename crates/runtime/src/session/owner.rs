@@ -35,6 +35,8 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 /// Beyond its grace, for the driver to remove what is left of a sandbox.
 const REMOVAL_DEADLINE: Duration = Duration::from_secs(30);
+/// How often at most it is looked what a sandbox uses: files to read, of which a thousand idle sessions have thousands.
+const SAMPLE_PERIOD: Duration = Duration::from_secs(60);
 /// For questions to a sandbox that only complete a record.
 const QUESTION_DEADLINE: Duration = Duration::from_secs(1);
 const ODD_TIME: &str = "the agent's /ping has a time_of_last_update that is not whole seconds since 1970 (text, \
@@ -60,6 +62,8 @@ pub(super) struct Owner {
     starting: bool,
     /// The agent's odd times have been noted in its log.
     noted: bool,
+    /// When it was looked last what the sandbox uses.
+    sampled: Option<Duration>,
 }
 
 /// How a session gets its sandbox.
@@ -122,6 +126,7 @@ impl Owner {
             hold: None,
             starting: true,
             noted: false,
+            sampled: None,
         }
     }
 
@@ -365,6 +370,7 @@ impl Owner {
 
     fn sampled(&mut self, usage: &Usage) {
         let now = self.session.now();
+        self.sampled = Some(now);
         self.session.facts.lock().sample(now, usage);
         let peak = usage.memory_peak.max(usage.memory);
         self.shared.room.learn(&self.session.deployment, peak);
@@ -426,10 +432,14 @@ impl Owner {
             self.shared.clock.clone(),
             self.session.now(),
         );
+        let due = self.sampled.is_none_or(|at| now.saturating_sub(at) >= SAMPLE_PERIOD);
         self.job = Some(Box::pin(async move {
             let outcome = ping::ask(&upstream, patience, &clock, now).await;
-            let usage = timeout(QUESTION_DEADLINE, sandbox.usage()).await;
-            Done::Pinged(outcome, usage.ok().and_then(Result::ok))
+            let usage = match due {
+                true => timeout(QUESTION_DEADLINE, sandbox.usage()).await.ok().and_then(Result::ok),
+                false => None,
+            };
+            Done::Pinged(outcome, usage)
         }));
     }
 
