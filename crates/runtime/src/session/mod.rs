@@ -14,6 +14,7 @@
 
 mod adopt;
 mod calls;
+mod chores;
 pub mod config;
 mod environment;
 mod excerpt;

@@ -5,8 +5,9 @@
 //! Invariant: no lock is held across an await.
 
 use super::adopt::{self, Recovered};
+use super::chores;
 use super::config::Config;
-use super::gate::{Gate, Look, Pass, Refused};
+use super::gate::{Gate, Pass, Refused};
 use super::live::{Past, Session, Summary, Wish};
 use super::machine::{Phase, Reason};
 use super::owner::{Adopted, Birth, Owner};
@@ -24,15 +25,15 @@ use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use sandbox::{Driver, LogLine};
 use std::collections::hash_map::{Entry, HashMap};
-use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -45,9 +46,6 @@ const END_DEADLINE: Duration = Duration::from_secs(65);
 const BARRED_FOR: Duration = Duration::from_secs(600);
 /// `StopRuntimeSession` calls remembered for their `clientToken`.
 const STOPS_REMEMBERED: usize = 1024;
-/// How late the journal may know of a call; a crash costs a session's idle clock as much.
-const CHECKPOINT: Duration = Duration::from_secs(5);
-const STORAGE_EXPIRY: Duration = Duration::from_secs(3600);
 
 /// Whose a session is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -184,8 +182,8 @@ impl Router {
             owners: TaskTracker::new(),
         });
         tokio::spawn(pool::keep(Arc::downgrade(&shared)));
-        tokio::spawn(checkpoint(Arc::downgrade(&shared)));
-        tokio::spawn(expire_storage(Arc::downgrade(&shared)));
+        tokio::spawn(chores::checkpoint(Arc::downgrade(&shared)));
+        tokio::spawn(chores::expire_storage(Arc::downgrade(&shared)));
         Self(shared)
     }
 
@@ -524,7 +522,7 @@ impl Shared {
         })
     }
 
-    fn all(&self, which: impl Fn(&Key) -> bool) -> Vec<Arc<Session>> {
+    pub(super) fn all(&self, which: impl Fn(&Key) -> bool) -> Vec<Arc<Session>> {
         let mut all = Vec::new();
         for shard in &self.shards {
             all.extend(
@@ -578,41 +576,6 @@ impl fmt::Debug for Shared {
         f.debug_struct("Router")
             .field("sessions", &self.count)
             .finish_non_exhaustive()
-    }
-}
-
-/// Tells the journal every few seconds which sessions have had calls since. Calls do not do so themselves: they have
-/// better things to do, and many of them make one row.
-async fn checkpoint(shared: Weak<Shared>) {
-    let mut known: HashMap<Key, Look> = HashMap::new();
-    loop {
-        sleep(CHECKPOINT).await;
-        let Some(shared) = shared.upgrade() else { return };
-        let sessions = shared.all(|_| true);
-        for session in &sessions {
-            let look = session.look();
-            let settled = matches!(session.phase(), Phase::Active | Phase::Idle | Phase::Paused);
-            if settled && known.insert(session.key.clone(), look) != Some(look) {
-                shared.journal.lives(session.report(&shared.node));
-            }
-        }
-        if known.len() > sessions.len() {
-            let alive: HashSet<&Key> = sessions.iter().map(|session| &session.key).collect();
-            known.retain(|key, _| alive.contains(key));
-        }
-    }
-}
-
-/// Removes session storage that nobody has used for long.
-async fn expire_storage(shared: Weak<Shared>) {
-    loop {
-        {
-            let Some(shared) = shared.upgrade() else { return };
-            let of = |session: &Arc<Session>| storage::session_dir(&shared.storage_dir, &session.key);
-            let in_use = shared.all(|_| true).iter().map(of).collect();
-            storage::expire(&shared.storage_dir, shared.config.storage_kept, in_use).await;
-        }
-        sleep(STORAGE_EXPIRY).await;
     }
 }
 

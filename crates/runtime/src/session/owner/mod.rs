@@ -7,6 +7,10 @@
 //! Invariant: at most one job runs. Invariant: however this task ends, even by a panic, waiting calls are released and
 //! the session is forgotten.
 
+mod birth;
+
+pub(super) use birth::{Adopted, Birth};
+
 use super::config::Config;
 use super::environment;
 use super::facts::Facts;
@@ -20,7 +24,6 @@ use super::room::Hold;
 use super::router::Shared;
 use super::start::{self, Healthy, exit_of, log_tail};
 use super::storage;
-use crate::metrics::Step;
 use crate::switches::PauseAfter;
 use crate::upstream::Upstream;
 use domain::Error;
@@ -64,27 +67,6 @@ pub(super) struct Owner {
     noted: bool,
     /// When it was looked last what the sandbox uses.
     sampled: Option<Duration>,
-}
-
-/// How a session gets its sandbox.
-#[derive(Debug)]
-pub(super) enum Birth {
-    /// One is started.
-    Cold(Hold),
-    /// One is ready.
-    Warm(Warm),
-    /// An earlier server process had it.
-    Adopted(Adopted),
-}
-
-/// What an earlier server process left of a session.
-#[derive(Debug)]
-pub(super) struct Adopted {
-    pub(super) sandbox: Arc<dyn Sandbox>,
-    /// Whether its agent had been healthy.
-    pub(super) healthy: bool,
-    /// When it last showed that it works without a call, counted from the session's birth.
-    pub(super) kept_alive: Duration,
 }
 
 type Job = Pin<Box<dyn Future<Output = Done> + Send>>;
@@ -133,95 +115,12 @@ impl Owner {
     /// Runs the session to its end.
     pub(super) async fn run(mut self) {
         let mut wishes = self.session.wishes();
-        match self.birth.take() {
-            Some(Birth::Cold(hold)) => {
-                self.hold = Some(hold);
-                self.start_cold();
-            }
-            Some(Birth::Warm(warm)) => self.start_warm(warm),
-            Some(Birth::Adopted(adopted)) => self.take_over(adopted),
-            None => {}
-        }
+        self.be_born();
         while !matches!(self.machine.phase(), Phase::Terminated(_)) {
             match self.next_input(&mut wishes).await {
                 Some(input) => self.take(input).await,
                 None => return self.leave(),
             }
-        }
-    }
-
-    /// A sandbox of its own is started.
-    fn start_cold(&mut self) {
-        let queued = self.session.now();
-        let (key, deployment, shared) = (&self.session.key, &self.session.deployment, &self.shared);
-        let mut spec = environment::spec(&key.endpoint, deployment, &shared.config, &shared.node);
-        spec.labels.extend(environment::session_labels(
-            key,
-            self.session.since,
-            &self.session.switches,
-        ));
-        spec.storage = storage::of(&shared.storage_dir, key, deployment, &shared.config);
-        let prepared = self.session.now().saturating_sub(queued);
-        shared.metrics.step(Step::Queue, queued);
-        shared.metrics.step(Step::Prepare, prepared);
-        let mut facts = self.session.facts.lock();
-        facts.start.queue_ms = Some(milliseconds(queued));
-        facts.start.prepare_ms = Some(milliseconds(prepared));
-        drop(facts);
-        let (driver, metrics) = (Arc::clone(&shared.driver), Arc::clone(&shared.metrics));
-        let deadline = self.start_deadline;
-        self.job = Some(Box::pin(async move {
-            if let Some(storage) = &spec.storage {
-                storage::touch(&storage.dir).await;
-            }
-            let began = Instant::now();
-            let started = start::sandbox(driver, spec, deadline, metrics).await;
-            Done::Sandbox(started, began.elapsed())
-        }));
-    }
-
-    /// It gets a sandbox that is ready, which learns whose it is before the first byte of a call reaches it.
-    fn start_warm(&mut self, warm: Warm) {
-        let queued = self.session.now();
-        self.shared.metrics.step(Step::Queue, queued);
-        let mut facts = self.session.facts.lock();
-        facts.start.warm = true;
-        facts.start.queue_ms = Some(milliseconds(queued));
-        drop(facts);
-        let now = self.shared.clock.now();
-        let mut labels = environment::session_labels(&self.session.key, self.session.since, &self.session.switches);
-        labels.extend(environment::healthy_label(now));
-        self.job = Some(Box::pin(async move {
-            let assigned = warm.sandbox.assign(labels).await;
-            Done::Assigned(assigned, Box::new(warm))
-        }));
-    }
-
-    /// It goes on where an earlier server process was.
-    fn take_over(&mut self, adopted: Adopted) {
-        let Adopted { sandbox, healthy, .. } = adopted;
-        let (session, shared) = (&self.session, &self.shared);
-        let born = Instant::now();
-        let agent = start::Agent::new(
-            shared,
-            Arc::clone(&sandbox),
-            &session.deployment,
-            born,
-            self.start_deadline,
-        );
-        self.upstream = Some(Arc::clone(&agent.upstream));
-        let mut facts = session.facts.lock();
-        facts.sandbox = Some(sandbox.id().clone());
-        facts.moved(shared.clock.now(), self.machine.phase().into(), "adopted");
-        facts.follow(&self.machine);
-        drop(facts);
-        self.sandbox = Some(sandbox);
-        if healthy {
-            self.open();
-            self.session.publish(self.machine.phase());
-            self.keep();
-        } else {
-            self.job = Some(Box::pin(async move { Done::Healthy(agent.healthy().await) }));
         }
     }
 
@@ -436,7 +335,10 @@ impl Owner {
         self.job = Some(Box::pin(async move {
             let outcome = ping::ask(&upstream, patience, &clock, now).await;
             let usage = match due {
-                true => timeout(QUESTION_DEADLINE, sandbox.usage()).await.ok().and_then(Result::ok),
+                true => timeout(QUESTION_DEADLINE, sandbox.usage())
+                    .await
+                    .ok()
+                    .and_then(Result::ok),
                 false => None,
             };
             Done::Pinged(outcome, usage)
