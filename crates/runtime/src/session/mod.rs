@@ -2,9 +2,10 @@
 //!
 //! Read in this order: `router` (which session does a call belong to), `live` (what a call sees of a session), `gate` and
 //! `calls` (counting calls in and out), `machine` (what a session does next, pure), `owner` (the one task that does it),
-//! `start`, `environment` and `wording` (making the sandbox, and saying why there is none), `ping` (asking the agent how
-//! it is), `pool` (sandboxes that are ready before a session asks), `room` (whether the host can hold one more), `adopt`
-//! (taking over what an earlier server process left), `trial` (a version's warm-up hook), `excerpt`, `storage`, `facts` and `report` (what an operator sees), `config`.
+//! `start`, `environment`, `wording` and `excerpt` (making the sandbox, and saying why there is none), `ping` (asking the
+//! agent how it is), `pool` (sandboxes that are ready before a session asks), `room` (whether the host can hold one more),
+//! `adopt` (taking over what an earlier server process left), `chores` (what is done from time to time), `storage`, `trial`
+//! (a sandbox that tries a version), `facts` and `report` (what an operator sees), `config`.
 //!
 //! A call comes here from `invoke`, gets a pass into its session and the session's `upstream`, and goes on from there.
 //!

@@ -4,6 +4,8 @@
 //! job (start, ping, pause or resume), a call that finds the session asleep or is the first to leave after a quiet time,
 //! and time. Other calls never wake it; it looks at the gate when it wakes.
 //!
+//! [`birth`] is how a session gets its sandbox; the rest is here.
+//!
 //! Invariant: at most one job runs. Invariant: however this task ends, even by a panic, waiting calls are released and
 //! the session is forgotten.
 
