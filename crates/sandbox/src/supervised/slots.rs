@@ -1,13 +1,15 @@
 //! Numbers of which each sandbox of a state directory has its own: ranges of user ids, ports.
 //!
-//! A slot is a file, made with "must not exist" and holding the sandbox's id, so it survives the server as the sandbox
-//! does. Servers with different state directories start to look at different places.
+//! A slot is a symbolic link that leads nowhere: its text is the sandbox's id. It is made whole or not at all, by one call
+//! that fails where there is one, so it survives the server as the sandbox does and never lacks its owner's name. (Earlier
+//! versions wrote files, which a kill in between could leave empty.) Servers with different state directories start to
+//! look at different places.
 
 use crate::Error;
 use domain::id::SandboxId;
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
+use std::io;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -46,12 +48,8 @@ impl Slots {
             }
             let name = format!("{}-{number}", self.kind);
             let path = self.dir.join(&name);
-            match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
-                Ok(mut file) => {
-                    file.write_all(id.as_str().as_bytes())
-                        .map_err(|source| failed(&path, source))?;
-                    return Ok((number, name));
-                }
+            match symlink(id.as_str(), &path) {
+                Ok(()) => return Ok((number, name)),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(source) => return Err(failed(&path, source)),
             }
@@ -65,7 +63,7 @@ impl Slots {
     /// Gives a sandbox's slot back. A slot that another sandbox has is left alone.
     pub(crate) fn release(state_dir: &Path, name: &str, id: &SandboxId) {
         let path = state_dir.join(".slots").join(name);
-        if fs::read(&path).is_ok_and(|owner| owner == id.as_str().as_bytes()) {
+        if owner(&path).is_some_and(|owner| owner == id.as_str()) {
             // If it cannot be removed now, the next `erase` of the same sandbox tries again.
             let _ = fs::remove_file(path);
         }
@@ -81,9 +79,30 @@ impl Slots {
     }
 }
 
+/// Whose a slot is; also of an earlier version, which wrote files.
+fn owner(slot: &Path) -> Option<String> {
+    match fs::read_link(slot) {
+        Ok(id) => id.into_os_string().into_string().ok(),
+        Err(_) => fs::read_to_string(slot).ok(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_slot_of_an_earlier_version_is_released() {
+        let dir = tempfile::tempdir().unwrap();
+        let id = SandboxId::generate();
+        let slots = dir.path().join(".slots");
+        fs::create_dir(&slots).unwrap();
+        fs::write(slots.join("port-7"), id.as_str()).unwrap();
+        Slots::release(dir.path(), "port-7", &SandboxId::generate());
+        assert!(slots.join("port-7").exists());
+        Slots::release(dir.path(), "port-7", &id);
+        assert!(!slots.join("port-7").exists());
+    }
 
     #[test]
     fn no_number_is_given_twice_until_it_is_released() {
