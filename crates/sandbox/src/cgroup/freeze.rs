@@ -16,14 +16,17 @@ use std::time::{Duration, Instant};
 
 /// How long tasks may take to stop; those that wait for a disk are the last.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// What the names of groups begin with in which freezing is tried; the server's process id and a number follow.
+const PROBE: &str = "probe-";
 /// How much memory is asked back at a time on v2, so that it can be given up soon.
 const PIECE: u64 = 8 << 20;
 
 /// Whether tasks can be frozen in groups below this one: tried with an empty group.
 pub(super) fn works(version: Version, base: &Path) -> bool {
     static COUNT: AtomicU64 = AtomicU64::new(0);
+    clear(base);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let dir = base.join(format!("probe-{}-{count}", std::process::id()));
+    let dir = base.join(format!("{PROBE}{}-{count}", std::process::id()));
     if fs::create_dir(&dir).is_err() {
         return false;
     }
@@ -31,6 +34,19 @@ pub(super) fn works(version: Version, base: &Path) -> bool {
     let thawed = ask(version, &dir, false).is_ok() && !is_asked(version, &dir);
     let _ = fs::remove_dir(&dir);
     frozen && thawed
+}
+
+/// Removes the empty groups of servers that were killed while they tried.
+fn clear(base: &Path) {
+    for entry in fs::read_dir(base).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let owner = name
+            .to_str()
+            .and_then(|name| name.strip_prefix(PROBE)?.split('-').next());
+        if owner.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+            let _ = fs::remove_dir(entry.path());
+        }
+    }
 }
 
 impl Group {
@@ -155,5 +171,24 @@ fn failed(what: &str, dir: &Path, source: io::Error) -> Error {
     Error::Io {
         what: format!("{what} {}", dir.display()),
         source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_killed_server_tried_is_cleared_and_nothing_else() {
+        let base = tempfile::tempdir().unwrap();
+        let own = format!("{PROBE}{}-0", std::process::id());
+        // No process has a number beyond the kernel's largest.
+        let (dead, other) = (format!("{PROBE}4194305-3"), "01a212f74de671448636bd374c3d11c4");
+        for name in [&own, &dead, other] {
+            fs::create_dir(base.path().join(name)).unwrap();
+        }
+        clear(base.path());
+        let left = |name: &str| base.path().join(name).exists();
+        assert_eq!((left(&own), left(&dead), left(other)), (true, false, true));
     }
 }
