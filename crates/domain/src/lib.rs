@@ -14,4 +14,4 @@ pub mod principal;
 pub use arn::{EndpointArn, RuntimeArn};
 pub use clock::Clock;
 pub use error::{Error, Kind, Origin};
-pub use principal::Principal;
+pub use principal::{Bearer, Principal, PrincipalKind};

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use domain::{Error, Principal};
 use http::{HeaderMap, Method, StatusCode};
 use std::fmt;
+use std::sync::Arc;
 use uuid::Uuid;
 
 /// One service of the API.
@@ -43,7 +44,7 @@ pub struct Call {
     /// The request's headers as they came.
     pub headers: HeaderMap,
     /// Who calls.
-    pub caller: Principal,
+    pub caller: Arc<Principal>,
     /// Given back to the client as `x-amzn-RequestId`.
     pub request_id: Uuid,
 }
@@ -75,7 +76,7 @@ pub struct OwnCall {
     /// The body.
     pub body: Incoming,
     /// Who calls.
-    pub caller: Principal,
+    pub caller: Arc<Principal>,
     /// Request id.
     pub request_id: Uuid,
 }

@@ -61,8 +61,8 @@ impl Signed {
     }
 
     /// `20150830`.
-    pub(super) fn day(&self) -> &[u8] {
-        &self.iso[..8]
+    pub(super) fn day(&self) -> &[u8; 8] {
+        self.iso.first_chunk().expect("16 bytes begin with 8")
     }
 
     /// Days since 1970.

@@ -7,7 +7,7 @@
 //! hash and check the body against it while it streams. Otherwise spool and hash the body first.
 //!
 //! Read in this order: [`authorization`] (the header's grammar), `date`, `verifier`, `canonical` (what is signed),
-//! `signing` (the derived key), [`keys`] (who may call), `refusal`.
+//! [`iam::keys`] (who may call), `refusal`.
 //!
 //! Choices that AWS's documents leave open:
 //! - Every `x-amz-*` header must be signed, but not `x-amz-security-token` (its value is compared with the key's),
@@ -28,14 +28,11 @@
 pub mod authorization;
 mod canonical;
 mod date;
-pub mod keys;
 mod refusal;
-mod signing;
 #[cfg(test)]
 mod tests;
 mod verifier;
 
-pub use keys::{AccessKey, Keys};
+pub use iam::keys::{AccessKey, Keys, Scope};
 pub use refusal::Refusal;
-pub use signing::Scope;
 pub use verifier::{EMPTY_PAYLOAD, Payload, Pending, Verifier};

@@ -6,11 +6,11 @@ use aws_lc_rs::{digest, hmac};
 use domain::{Clock, Principal};
 use http::header::{AUTHORIZATION, HOST};
 use http::request::Parts;
+use iam::keys::Key;
 
 use super::authorization::{self, ALGORITHM, Authorization, TERMINATOR, lower_hex, quote};
 use super::canonical::{Form, hosts};
 use super::date::Signed;
-use super::signing::Key;
 use super::{Keys, Refusal, Scope};
 use crate::headers;
 
@@ -90,7 +90,7 @@ impl Verifier {
             key,
             scope: Arc::clone(&self.scope),
         };
-        let has_token = pending.key.access.has_token(token);
+        let has_token = pending.key.has_token(token);
         if found.is_none() || !has_token {
             // The same work as for a key that exists, so that the time to this answer says nothing about keys.
             let _ = pending.matches(&Form::usual(parts), &EMPTY_PAYLOAD, &mut Vec::with_capacity(USUAL_TEXT));
@@ -100,7 +100,7 @@ impl Verifier {
     }
 
     fn check_scope(&self, authorization: &Authorization<'_>, signed: &Signed) -> Result<(), Refusal> {
-        if authorization.day.as_bytes() != signed.day() {
+        if authorization.day.as_bytes() != signed.day().as_slice() {
             let date = String::from_utf8_lossy(signed.day()).into_owned();
             return Err(Refusal::ScopeDate {
                 scope: authorization.day.to_owned(),
@@ -134,7 +134,7 @@ impl Pending<'_> {
     /// Compares the signature, given the SHA-256 of the payload: the declared one, or that of the body as it came.
     ///
     /// With a declared hash this proves the caller, not the body: whoever reads the body must still compare it.
-    pub fn verify(&self, payload: &[u8; 32]) -> Result<Principal, Refusal> {
+    pub fn verify(&self, payload: &[u8; 32]) -> Result<Arc<Principal>, Refusal> {
         if let Payload::Declared(declared) = self.payload
             && declared != *payload
         {
@@ -149,7 +149,7 @@ impl Pending<'_> {
             return Err(Refusal::UnrecognizedClient);
         }
         if matches {
-            Ok(self.key.principal.clone())
+            Ok(Arc::clone(self.key.principal()))
         } else {
             Err(Refusal::SignatureDoesNotMatch)
         }
@@ -180,7 +180,9 @@ impl Pending<'_> {
         text.push(b'\n');
         text.extend_from_slice(&hex_digits(digest.as_ref()));
 
-        let derived = self.key.signing_key(&self.signed, &self.scope);
+        let derived = self
+            .key
+            .signing_key(self.signed.day(), self.signed.day_number(), &self.scope);
         // Compares in constant time.
         derived
             .as_ref()

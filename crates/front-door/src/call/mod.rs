@@ -63,7 +63,7 @@ pub(crate) struct Door {
 
 /// A proven caller and its body.
 struct Proven {
-    caller: Principal,
+    caller: Arc<Principal>,
     body: ProvenBody,
 }
 

@@ -151,7 +151,7 @@ impl Observer {
 fn allow(action: Action, call: &OwnCall) {
     tracing::info!(
         action = action.name(),
-        caller = call.caller.arn,
+        caller = call.caller.arn.as_str(),
         request_id = %call.request_id,
         path = call.path.join("/"),
         "allowed"

@@ -540,7 +540,7 @@ pub(crate) fn call_with(input: Value, body: RequestBody) -> Call {
         input,
         body,
         headers: HeaderMap::new(),
-        caller: Principal::root(account, "AKIAIOSFODNN7EXAMPLE".to_owned()),
+        caller: Arc::new(Principal::root(account, "AKIAIOSFODNN7EXAMPLE".to_owned())),
         request_id: Uuid::nil(),
     }
 }

@@ -1,7 +1,6 @@
 //! Keys on disk and in memory, and what happens to a verification when its key changes.
 
 use super::{Refusal, key};
-use crate::auth::keys::{Error, read_root};
 use crate::auth::{AccessKey, EMPTY_PAYLOAD, Keys, Scope, Verifier};
 use aws_credential_types::Credentials;
 use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
@@ -9,6 +8,7 @@ use aws_sigv4::sign::v4;
 use domain::Clock;
 use domain::id::AccountId;
 use http::request::Parts;
+use iam::keys::{Error, read_root};
 use jiff::Timestamp;
 use std::sync::Arc;
 use storage::seal::MasterKey;

@@ -40,7 +40,7 @@ fn verifier(key: AccessKey, region: &str, service: &str, now: &str) -> Verifier 
 }
 
 /// What the front door does with a request, in one step. A body that has not the declared hash is a refusal here.
-fn verify(verifier: &Verifier, parts: &Parts, body: &[u8]) -> Result<Principal, Refusal> {
+fn verify(verifier: &Verifier, parts: &Parts, body: &[u8]) -> Result<Arc<Principal>, Refusal> {
     let pending = verifier.check_head(parts)?;
     let hash: [u8; 32] = digest(&SHA256, body).as_ref().try_into().unwrap();
     if let Payload::Declared(declared) = pending.payload() {

@@ -364,8 +364,9 @@ fn is_settled(shown: &Value) -> bool {
     )
 }
 
-fn caller() -> Principal {
-    Principal::root(AccountId::parse(ACCOUNT).unwrap(), "AKIAIOSFODNN7EXAMPLE".to_owned())
+fn caller() -> Arc<Principal> {
+    let account = AccountId::parse(ACCOUNT).unwrap();
+    Arc::new(Principal::root(account, "AKIAIOSFODNN7EXAMPLE".to_owned()))
 }
 
 /// A `CreateAgentRuntime` input.

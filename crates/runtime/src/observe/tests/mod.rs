@@ -123,7 +123,7 @@ impl Bed {
             query: pairs.map(pair).collect(),
             headers: HeaderMap::new(),
             body: full(""),
-            caller: Principal::root(AccountId::parse(ACCOUNT).unwrap(), "AKIA".to_owned()),
+            caller: Arc::new(Principal::root(AccountId::parse(ACCOUNT).unwrap(), "AKIA".to_owned())),
             request_id: Uuid::nil(),
         };
         self.observer.call_own(call).await

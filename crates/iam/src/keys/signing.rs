@@ -7,10 +7,11 @@ use arc_swap::{ArcSwapOption, Guard};
 use aws_lc_rs::hmac::{self, HMAC_SHA256};
 use zeroize::Zeroizing;
 
-use super::authorization::TERMINATOR;
-use super::date::Signed;
-use super::keys::AccessKey;
+use super::AccessKey;
 use domain::Principal;
+
+/// The last element of every credential scope.
+const TERMINATOR: &str = "aws4_request";
 
 /// For which region and service a signature must be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,20 +26,21 @@ pub struct Scope {
 ///
 /// The cache lives and dies with the key: what replaces a key starts with an empty one, so nothing derived from an
 /// old secret can be found again. It holds two days, because around midnight requests of both are valid.
-pub(super) struct Key {
+pub struct Key {
     pub(super) access: AccessKey,
     /// Revision of the record that this came from.
     pub(super) revision: u64,
-    pub(super) principal: Principal,
+    principal: Arc<Principal>,
     retired: AtomicBool,
     derived: [ArcSwapOption<Derived>; 2],
 }
 
 /// A signing key and what it was derived for.
-pub(super) struct Derived {
+pub struct Derived {
     day: [u8; 8],
     scope: Arc<Scope>,
-    pub(super) key: hmac::Key,
+    /// What strings to sign are signed with.
+    pub key: hmac::Key,
 }
 
 impl Key {
@@ -47,10 +49,22 @@ impl Key {
         Self {
             access,
             revision,
-            principal,
+            principal: Arc::new(principal),
             retired: AtomicBool::new(false),
             derived: Default::default(),
         }
+    }
+
+    /// Who signs with it.
+    #[must_use]
+    pub fn principal(&self) -> &Arc<Principal> {
+        &self.principal
+    }
+
+    /// Whether this is the session token that belongs to the key; none where the key has none.
+    #[must_use]
+    pub fn has_token(&self, token: Option<&[u8]>) -> bool {
+        self.access.has_token(token)
     }
 
     /// Makes every verification that has already found this key fail.
@@ -58,23 +72,23 @@ impl Key {
         self.retired.store(true, Ordering::Release);
     }
 
-    pub(super) fn is_retired(&self) -> bool {
+    /// Whether the key was replaced or withdrawn after it was found.
+    #[must_use]
+    pub fn is_retired(&self) -> bool {
         self.retired.load(Ordering::Acquire)
     }
 
-    /// The signing key for a day; from the cache, or derived and kept.
-    pub(super) fn signing_key(&self, signed: &Signed, scope: &Arc<Scope>) -> Guard<Option<Arc<Derived>>> {
+    /// The signing key for a day, `YYYYMMDD` and its number since 1970; from the cache, or derived and kept.
+    pub fn signing_key(&self, day: &[u8; 8], number: i64, scope: &Arc<Scope>) -> Guard<Option<Arc<Derived>>> {
         // Two neighbouring days never share a slot.
-        let slot = &self.derived[usize::from(signed.day_number() & 1 == 1)];
+        let slot = &self.derived[usize::from(number & 1 == 1)];
         let found = slot.load();
         match &*found {
-            Some(derived) if derived.day == *signed.day() && Arc::ptr_eq(&derived.scope, scope) => found,
+            Some(derived) if derived.day == *day && Arc::ptr_eq(&derived.scope, scope) => found,
             _ => {
-                let mut day = [0; 8];
-                day.copy_from_slice(signed.day());
-                let key = derive(&self.access.secret, &day, scope);
+                let key = derive(&self.access.secret, day, scope);
                 let derived = Some(Arc::new(Derived {
-                    day,
+                    day: *day,
                     scope: Arc::clone(scope),
                     key,
                 }));
@@ -99,6 +113,15 @@ fn derive(secret: &str, day: &[u8], scope: &Scope) -> hmac::Key {
         key = hmac::Key::new(HMAC_SHA256, hmac::sign(&key, part).as_ref());
     }
     key
+}
+
+/// Without the key.
+impl std::fmt::Debug for Derived {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Derived")
+            .field("scope", &self.scope)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Without the secret.

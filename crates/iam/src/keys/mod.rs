@@ -9,6 +9,7 @@
 //! Invariant: a secret leaves this module only through [`Keys::root`] and [`read_root`], for `eyot env`.
 
 mod record;
+mod signing;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -22,9 +23,8 @@ use storage::seal::MasterKey;
 use storage::{Expect, Records};
 use zeroize::Zeroizing;
 
-use super::signing::Key;
-
 pub use record::read_root;
+pub use signing::{Derived, Key, Scope};
 
 /// Records read at a time.
 const PAGE: usize = 500;
@@ -164,7 +164,8 @@ impl Keys {
     }
 
     /// An enabled key.
-    pub(super) fn find(&self, id: &str) -> Option<Arc<Key>> {
+    #[must_use]
+    pub fn find(&self, id: &str) -> Option<Arc<Key>> {
         self.known
             .load()
             .by_id
@@ -174,7 +175,8 @@ impl Keys {
     }
 
     /// A key that nobody has, to do the work of a verification with when there is no key.
-    pub(super) fn decoy(&self) -> Arc<Key> {
+    #[must_use]
+    pub fn decoy(&self) -> Arc<Key> {
         Arc::clone(&self.decoy)
     }
 
