@@ -19,7 +19,7 @@ mod input;
 pub(crate) use answer::AnswerBody;
 
 use crate::admit::Admission;
-use crate::auth::{Payload, Pending, Refusal, Verifier};
+use crate::auth::{Payload, Pending, Refusal, Service as SignedFor, Shown, Verifier};
 use crate::body::checked::{Checked, Verdict};
 use crate::body::source::{Limits, Source};
 use crate::body::spool::{self, SpoolError, Spooled};
@@ -151,7 +151,8 @@ async fn call(
     body: hyper::body::Incoming,
 ) -> Result<Answer, Failure> {
     let operation = endpoint.operation;
-    let pending = check_head(door, context, &parts)?;
+    let shown = shown(door, context, &parts)?;
+    let pending = check_head(door, context, &parts, &shown, SignedFor::AgentCore)?;
     let Some(service) = &endpoint.service else {
         let text = format!(
             "{} is part of the AgentCore API, but not of this version of Eyot.",
@@ -206,7 +207,8 @@ async fn call_own(
     parts: Parts,
     body: hyper::body::Incoming,
 ) -> Result<Answer, Failure> {
-    let pending = check_head(door, context, &parts)?;
+    let shown = shown(door, context, &parts)?;
+    let pending = check_head(door, context, &parts, &shown, SignedFor::AgentCore)?;
     admit(door, context)?;
     let config = &door.config;
     let allowance = Allowance {
@@ -247,10 +249,21 @@ fn head_size(parts: &Parts, most: usize) -> Result<(), Failure> {
     Err(Failure::Edge(Edge::HeadTooLarge, text))
 }
 
-/// Everything about the caller that the head can tell.
-fn check_head<'p>(door: &Door, context: &mut Context, parts: &'p Parts) -> Result<Pending<'p>, Failure> {
+/// What the head shows for its sender.
+fn shown<'p>(door: &Door, context: &Context, parts: &'p Parts) -> Result<Shown<'p>, Failure> {
+    Shown::of(parts).map_err(|refusal| refused(door, context, refusal))
+}
+
+/// Everything about the signer that the head can tell.
+fn check_head<'p>(
+    door: &Door,
+    context: &Context,
+    parts: &'p Parts,
+    shown: &'p Shown<'p>,
+    service: SignedFor,
+) -> Result<Pending<'p>, Failure> {
     door.verifier
-        .check_head(parts)
+        .check_head(parts, shown, service)
         .map_err(|refusal| refused(door, context, refusal))
 }
 

@@ -5,7 +5,7 @@ use aws_sigv4::http_request::{PayloadChecksumKind, SignableBody, SignableRequest
 use aws_sigv4::sign::v4::SigningParams;
 use domain::id::AccountId;
 use domain::{Clock, Error};
-use front_door::auth::{AccessKey, Keys, Scope, Verifier};
+use front_door::auth::{AccessKey, Keys, Verifier};
 use front_door::service::{Call, OwnCall, OwnReply, Reply, Service};
 use front_door::{Config, Drained, Metrics, Readiness, Server, Wiring};
 use futures_util::future::BoxFuture;
@@ -153,11 +153,7 @@ pub(crate) fn verifier() -> Verifier {
         session_token: None,
         enabled: true,
     };
-    let scope = Scope {
-        region: "us-west-2".to_owned(),
-        service: "bedrock-agentcore".to_owned(),
-    };
-    Verifier::new(Arc::new(Keys::in_memory([key]).unwrap()), scope, Clock::system())
+    Verifier::new(Arc::new(Keys::in_memory([key]).unwrap()), "us-west-2", Clock::system())
 }
 
 impl Running {
