@@ -6,6 +6,7 @@
 //! Invariant: an unverified caller costs no sandbox and no unbounded memory. Invariant: this crate starts nothing.
 
 mod admit;
+pub mod audit;
 pub mod auth;
 pub mod body;
 mod call;
