@@ -8,6 +8,7 @@
 mod admit;
 pub mod audit;
 pub mod auth;
+mod authorize;
 pub mod body;
 mod call;
 mod config;
