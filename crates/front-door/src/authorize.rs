@@ -16,7 +16,10 @@ use domain::id::AccountId;
 use domain::{Clock, Error, Principal, PrincipalKind};
 use http::HeaderMap;
 use http::header::USER_AGENT;
-use iam::policy::{self, Decision, Policies, Policy, Request, Value, Values, decide};
+use iam::Directory;
+use iam::directory::Held;
+use iam::keys::Key;
+use iam::policy::{self, Decision, Request, Value, Values, decide};
 use jiff::Timestamp;
 use std::sync::Arc;
 
@@ -25,10 +28,30 @@ use std::sync::Arc;
 pub(crate) struct Caller {
     /// Who.
     pub(crate) principal: Arc<Principal>,
-    /// What the caller's own policies let it do.
-    pub(crate) policies: Arc<[Arc<Policy>]>,
-    /// What its temporary credentials are narrowed down to.
-    pub(crate) session: Option<Arc<Policy>>,
+    /// What signed.
+    key: Option<Arc<Key>>,
+    /// The caller's own policies.
+    held: Held,
+}
+
+impl Caller {
+    /// Who signed with a key.
+    pub(crate) fn signed(key: Arc<Key>, directory: &Directory) -> Self {
+        Self {
+            principal: Arc::clone(key.principal()),
+            held: directory.policies(&key),
+            key: Some(key),
+        }
+    }
+
+    /// Who bears a token.
+    pub(crate) fn bearer(principal: Arc<Principal>) -> Self {
+        Self {
+            principal,
+            key: None,
+            held: Held::default(),
+        }
+    }
 }
 
 /// Decides for one server.
@@ -43,7 +66,7 @@ pub(crate) struct Authority {
 /// One call as conditions see it.
 struct Asked<'a> {
     authority: &'a Authority,
-    caller: &'a Principal,
+    caller: &'a Caller,
     origin: Origin,
     headers: &'a HeaderMap,
     access: &'a Access,
@@ -68,7 +91,7 @@ impl Authority {
             for action in &access.actions {
                 let asked = Asked {
                     authority: self,
-                    caller: &caller.principal,
+                    caller,
                     origin: context.origin,
                     headers,
                     access,
@@ -82,12 +105,7 @@ impl Authority {
                     resource_account: &self.account,
                     context: &asked,
                 };
-                let policies = Policies {
-                    identity: &caller.policies,
-                    session: caller.session.as_deref(),
-                    resource: resource.policy.as_deref(),
-                };
-                let decision = decide(&request, &policies);
+                let decision = decide(&request, &caller.held.with(resource.policy.as_deref()));
                 let refusal = decision.message(&request);
                 let decided = if refusal.is_some() {
                     Decided::Deny
@@ -173,7 +191,7 @@ impl policy::Context for Asked<'_> {
             return some(values);
         }
         let claim = key.strip_prefix("bedrock-agentcore:inboundjwtclaim/")?;
-        let PrincipalKind::Bearer(bearer) = &self.caller.kind else {
+        let PrincipalKind::Bearer(bearer) = &self.caller.principal.kind else {
             return None;
         };
         let found = bearer.claims.iter().find(|(name, _)| name.eq_ignore_ascii_case(claim));
@@ -193,26 +211,28 @@ impl Asked<'_> {
             "useragent" => text(self.headers.get(USER_AGENT)?.to_str().ok()?),
             "requestedregion" => text(&self.authority.region),
             "resourceaccount" => text(self.authority.account.as_str()),
-            "principalaccount" => match self.caller.kind {
+            "principalaccount" => match self.caller.principal.kind {
                 PrincipalKind::Bearer(_) => None,
-                _ => text(self.caller.account.as_str()),
+                _ => text(self.caller.principal.account.as_str()),
             },
-            "principalarn" => match &self.caller.kind {
+            "principalarn" => match &self.caller.principal.kind {
                 PrincipalKind::Bearer(_) => None,
                 PrincipalKind::AssumedRole { role, .. } => text(role),
-                _ => text(&self.caller.arn),
+                _ => text(&self.caller.principal.arn),
             },
-            "principaltype" => match self.caller.kind {
+            "principaltype" => match self.caller.principal.kind {
                 PrincipalKind::Root => text("Account"),
                 PrincipalKind::User { .. } => text("User"),
                 PrincipalKind::AssumedRole { .. } => text("AssumedRole"),
                 PrincipalKind::Bearer(_) => None,
             },
-            "username" => match &self.caller.kind {
+            "username" => match &self.caller.principal.kind {
                 PrincipalKind::User { name } => text(name),
                 _ => None,
             },
-            "userid" => text(&self.caller.id),
+            "userid" => text(&self.caller.principal.id),
+            "tokenissuetime" => one(Value::Time(self.key()?.issued()?)),
+            "sourceidentity" => text(self.key()?.source_identity()?),
             "tagkeys" => {
                 let names = self.access.request_tags.iter().map(|(name, _)| name.as_str());
                 let names: Vec<&str> = names.collect();
@@ -222,12 +242,20 @@ impl Asked<'_> {
         }
     }
 
+    fn key(&self) -> Option<&Key> {
+        self.caller.key.as_deref()
+    }
+
     fn tag(&self, name: &str) -> Option<Values<'_>> {
         if let Some(wanted) = name.strip_prefix("resourcetag/") {
             let mut tags = self.resource.tags.iter();
             return tags
                 .find(|(name, _)| name.eq_ignore_ascii_case(wanted))
                 .map(|(_, value)| Values::text(value));
+        }
+        if let Some(wanted) = name.strip_prefix("principaltag/") {
+            let mut tags = self.key()?.tags()?.iter();
+            return tags.find(|(name, _)| name.eq_ignore_ascii_case(wanted)).map(|(_, value)| Values::text(value));
         }
         let wanted = name.strip_prefix("requesttag/")?;
         let mut tags = self.access.request_tags.iter();

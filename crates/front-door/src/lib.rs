@@ -19,6 +19,7 @@ pub mod forwarded;
 mod headers;
 pub mod join;
 mod metrics;
+mod resource_metadata;
 mod route;
 pub mod server;
 pub mod service;
