@@ -102,8 +102,16 @@ fn a_presigned_request_holds_for_its_query_and_no_other() {
         assert_eq!(table.check(case, &sent, b""), expected, "{to}");
     };
     check("", "", Ok(()));
-    check("X-Amz-Expires=300", "X-Amz-Expires=299", Err(Refusal::SignatureDoesNotMatch));
-    check("X-Amz-Algorithm=", "extra=1&X-Amz-Algorithm=", Err(Refusal::SignatureDoesNotMatch));
+    check(
+        "X-Amz-Expires=300",
+        "X-Amz-Expires=299",
+        Err(Refusal::SignatureDoesNotMatch),
+    );
+    check(
+        "X-Amz-Algorithm=",
+        "extra=1&X-Amz-Algorithm=",
+        Err(Refusal::SignatureDoesNotMatch),
+    );
     check("us-west-2", "us-west-3", Err(Refusal::SignatureDoesNotMatch));
 }
 
