@@ -101,6 +101,8 @@ impl Failure {
     pub(crate) fn write(&self, operation: Option<&Operation>) -> Written {
         let (name, status) = match self {
             Self::Domain(error) => exception(&error.kind, operation),
+            // What SDKs know as a reason to fetch new credentials.
+            Self::Refused(Refusal::ExpiredToken) => ("ExpiredTokenException", StatusCode::FORBIDDEN),
             Self::Refused(_) => exception(&Kind::Denied, operation),
             Self::Unauthorized(..) => ("UnauthorizedException", StatusCode::UNAUTHORIZED),
             Self::Edge(edge, _) => edge.exception(),

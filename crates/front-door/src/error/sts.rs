@@ -41,6 +41,7 @@ fn code(failure: &Failure) -> (&'static str, StatusCode) {
             let code = match refusal {
                 Refusal::MissingAuthenticationToken => "MissingAuthenticationToken",
                 Refusal::UnrecognizedClient => "InvalidClientTokenId",
+                Refusal::ExpiredToken => "ExpiredToken",
                 Refusal::IncompleteSignature(_) => "IncompleteSignature",
                 Refusal::MethodMismatch => "AccessDenied",
                 _ => "SignatureDoesNotMatch",

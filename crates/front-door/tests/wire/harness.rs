@@ -5,7 +5,7 @@ use aws_sigv4::http_request::{PayloadChecksumKind, SignableBody, SignableRequest
 use aws_sigv4::sign::v4::SigningParams;
 use domain::id::AccountId;
 use domain::{Clock, Error};
-use front_door::auth::{AccessKey, Keys, Verifier};
+use front_door::auth::{AccessKey, Directory, Verifier};
 use front_door::service::{Access, Call, OwnCall, OwnReply, Reply, Service, StsCall};
 use front_door::{Config, Drained, Metrics, Readiness, Server, Wiring};
 use futures_util::future::BoxFuture;
@@ -176,7 +176,7 @@ pub(crate) fn verifier() -> Verifier {
         session_token: None,
         enabled: true,
     };
-    Verifier::new(Arc::new(Keys::in_memory([key]).unwrap()), "us-west-2", Clock::system())
+    Verifier::new(Arc::new(Directory::fixed([key]).unwrap()), "us-west-2", Clock::system())
 }
 
 impl Running {
