@@ -309,6 +309,7 @@ impl Running {
             region: config.region.clone(),
             account: config.account.clone(),
             quotas: config.runtime.quotas,
+            reach: oauth::Reach::default(),
             records: store,
             artifacts: artifacts.clone(),
             sessions: sessions.clone(),
