@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use aws_lc_rs::{digest, hmac};
-use domain::{Clock, Principal};
+use domain::Clock;
 use http::header::HOST;
 use http::request::Parts;
 use iam::keys::{Key, Missing};
@@ -98,6 +98,12 @@ impl Verifier {
             agentcore: Arc::new(scope),
             ..Self::new(directory, "us-west-2", clock)
         }
+    }
+
+    /// Whose keys they are.
+    #[must_use]
+    pub fn directory(&self) -> &Directory {
+        &self.directory
     }
 
     /// Checks all that can be checked before the body: form, date, scope, key. Does not compare the signature.
@@ -195,7 +201,7 @@ impl Pending<'_> {
     /// Compares the signature, given the SHA-256 of the payload: the declared one, or that of the body as it came.
     ///
     /// With a declared hash this proves the caller, not the body: whoever reads the body must still compare it.
-    pub fn verify(&self, payload: &[u8; 32]) -> Result<Arc<Principal>, Refusal> {
+    pub fn verify(&self, payload: &[u8; 32]) -> Result<Arc<Key>, Refusal> {
         if let Payload::Declared(declared) = self.payload
             && declared != *payload
         {
@@ -211,7 +217,7 @@ impl Pending<'_> {
         }
         if matches {
             self.key.used(self.now);
-            Ok(Arc::clone(self.key.principal()))
+            Ok(Arc::clone(&self.key))
         } else {
             Err(Refusal::SignatureDoesNotMatch)
         }
