@@ -26,7 +26,7 @@ mod record;
 mod roles;
 mod temporary;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod upkeep;
 mod users;
 mod view;
@@ -37,8 +37,8 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use domain::Clock;
 use domain::id::AccountId;
-use storage::seal::MasterKey;
 use storage::Records;
+use storage::seal::MasterKey;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
