@@ -88,33 +88,25 @@ impl Authority {
             .is_some_and(|operation| operation.plane == api::Plane::Data);
         let now = self.clock.now();
         for resource in &access.resources {
+            let asked = Asked {
+                authority: self,
+                caller,
+                origin: context.origin,
+                headers,
+                access,
+                resource,
+                now,
+            };
             for action in &access.actions {
-                let asked = Asked {
-                    authority: self,
-                    caller,
-                    origin: context.origin,
-                    headers,
-                    access,
-                    resource,
-                    now,
-                };
-                let request = Request {
-                    principal: &caller.principal,
-                    action,
-                    resource: &resource.arn,
-                    resource_account: &self.account,
-                    context: &asked,
-                };
-                let decision = decide(&request, &caller.held.with(resource.policy.as_deref()));
-                let refusal = decision.message(&request);
+                let (decision, refusal) = asked.decide(action);
                 let decided = if refusal.is_some() {
                     Decided::Deny
                 } else {
                     Decided::Allow
                 };
                 if self.audit.wants(decided, is_data) {
-                    self.record(context, &caller.principal, action, &resource.arn, &decision, now)
-                        .await;
+                    let (who, arn) = (&caller.principal, &resource.arn);
+                    self.record(context, who, action, arn, &decision, now).await;
                 }
                 if let Some(refusal) = refusal {
                     return Err(Error::denied(refusal).into());
@@ -178,6 +170,22 @@ impl Authority {
             statement: statement.as_deref(),
         };
         self.audit.write(&entry).await;
+    }
+}
+
+impl Asked<'_> {
+    /// What is decided about an action, and what a caller is told who may not do it.
+    fn decide(&self, action: &str) -> (Decision, Option<String>) {
+        let request = Request {
+            principal: &self.caller.principal,
+            action,
+            resource: &self.resource.arn,
+            resource_account: &self.authority.account,
+            context: self,
+        };
+        let decision = decide(&request, &self.caller.held.with(self.resource.policy.as_deref()));
+        let refusal = decision.message(&request);
+        (decision, refusal)
     }
 }
 
@@ -255,7 +263,9 @@ impl Asked<'_> {
         }
         if let Some(wanted) = name.strip_prefix("principaltag/") {
             let mut tags = self.key()?.tags()?.iter();
-            return tags.find(|(name, _)| name.eq_ignore_ascii_case(wanted)).map(|(_, value)| Values::text(value));
+            return tags
+                .find(|(name, _)| name.eq_ignore_ascii_case(wanted))
+                .map(|(_, value)| Values::text(value));
         }
         let wanted = name.strip_prefix("requesttag/")?;
         let mut tags = self.access.request_tags.iter();

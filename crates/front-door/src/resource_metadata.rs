@@ -61,7 +61,10 @@ pub(crate) fn challenge(
     authorizer: &oauth::Config,
     refusal: &oauth::Refusal,
 ) -> HeaderValue {
-    let mut text = format!("Bearer resource_metadata=\"{}\"", url(door, context, parts, head, SUFFIX));
+    let mut text = format!(
+        "Bearer resource_metadata=\"{}\"",
+        url(door, context, parts, head, SUFFIX)
+    );
     let scopes: Vec<&str> = authorizer.advertised_scopes().collect();
     if !scopes.is_empty() {
         text += &format!(", scope=\"{}\"", scopes.join(" "));
@@ -90,7 +93,12 @@ fn url(door: &Door, context: &Context, parts: &Parts, head: Head<'_>, suffix: &s
 
 /// The host that the client has asked for. One that could break out of a quoted text is not repeated.
 fn host(parts: &Parts) -> String {
-    let header = parts.headers.get_all(HOST).iter().next_back().and_then(|host| host.to_str().ok());
+    let header = parts
+        .headers
+        .get_all(HOST)
+        .iter()
+        .next_back()
+        .and_then(|host| host.to_str().ok());
     let authority = parts.uri.authority().map(http::uri::Authority::as_str);
     let host = header.or(authority).unwrap_or_default();
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':' | b'[' | b']');

@@ -157,6 +157,12 @@ impl Verifier {
         })
     }
 
+    /// Who there is.
+    #[must_use]
+    pub fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
     /// What a request must be signed for that says it is signed for `region`.
     fn scope(&self, service: Service, region: &str) -> &Arc<Scope> {
         match service {
@@ -196,6 +202,12 @@ impl Pending<'_> {
     #[must_use]
     pub fn payload(&self) -> Payload {
         self.payload
+    }
+
+    /// What the request says it is signed with. Believed only once [`Pending::verify`] has succeeded.
+    #[must_use]
+    pub fn key(&self) -> &Arc<Key> {
+        &self.key
     }
 
     /// Compares the signature, given the SHA-256 of the payload: the declared one, or that of the body as it came.

@@ -37,7 +37,9 @@ pub(super) async fn check<'p>(
     authorizer: Option<&oauth::Config>,
 ) -> Result<Proof<'p>, Failure> {
     let Some(authorizer) = authorizer else {
-        return check_head(door, context, parts, shown, Service::AgentCore).await.map(Proof::Signed);
+        return check_head(door, context, parts, shown, Service::AgentCore)
+            .await
+            .map(Proof::Signed);
     };
     let token = match shown {
         Shown::Nothing => "",

@@ -21,12 +21,7 @@ use std::sync::atomic::Ordering;
 const OPEN_METRICS: HeaderValue =
     HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
 
-pub(super) async fn answer(
-    door: &Door,
-    context: &Context,
-    builtin: Builtin,
-    parts: &Parts,
-) -> Result<Answer, Failure> {
+pub(super) async fn answer(door: &Door, context: &Context, builtin: Builtin, parts: &Parts) -> Result<Answer, Failure> {
     match builtin {
         Builtin::Health => Ok(word(StatusCode::OK, "ok")),
         Builtin::Ready if door.draining.load(Ordering::Acquire) => {
@@ -66,7 +61,10 @@ pub(super) async fn metadata(
     };
     let issuer = door.tokens.issuer(&authorizer).await.map_err(|refusal| {
         tracing::debug!(request_id = %context.request_id, %refusal, "an issuer is not known");
-        Error::new(Kind::Draining, "The identity provider cannot be reached now. Try again later.")
+        Error::new(
+            Kind::Draining,
+            "The identity provider cannot be reached now. Try again later.",
+        )
     })?;
     let metadata = Metadata::new(door, context, parts, head, &issuer, &authorizer);
     let document = serde_json::to_vec(&metadata).map_err(|_| Error::internal("The metadata cannot be written."))?;

@@ -36,8 +36,8 @@ use crate::route::{Endpoint, Own, Route, Router};
 use crate::server::Readiness;
 use crate::server::watch::Busy;
 use crate::service::{Call, Head, OwnCall};
-use authenticate::Proof;
 use answer::Answer;
+use authenticate::Proof;
 use domain::{Error, Kind};
 use futures_util::FutureExt;
 use http::request::Parts;
@@ -193,7 +193,9 @@ async fn call(
     };
     let input = input::decode(operation, &labels?, &parts, &document)?;
     let access = service.access(operation, &input);
-    door.authority.decide(context, &proven.caller, &parts.headers, &access).await?;
+    door.authority
+        .decide(context, &proven.caller, &parts.headers, &access)
+        .await?;
     let (body, verdict) = match proven.body {
         ProvenBody::Whole(_) if operation.payload.is_none() => (full(bytes::Bytes::new()), None),
         other => other.into_incoming(),
@@ -242,7 +244,9 @@ async fn call_own(
         request_id: context.request_id,
     };
     let access = own.service.own_access(&call)?;
-    door.authority.decide(context, &proven.caller, &call.headers, &access).await?;
+    door.authority
+        .decide(context, &proven.caller, &call.headers, &access)
+        .await?;
     let reply = own.service.call_own(call).await;
     blame(verdict.as_ref(), allowance.member)?;
     Ok(Answer::own(reply?))

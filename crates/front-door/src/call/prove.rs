@@ -1,8 +1,8 @@
 //! Takes in a body as far as its signature needs it, and compares the signature.
 
+use super::authenticate::Proof;
 use super::{Door, busy, refused};
 use crate::auth::{Payload, Pending};
-use super::authenticate::Proof;
 use crate::authorize::Caller;
 use crate::body::Incoming;
 use crate::body::checked::{Checked, Verdict};
@@ -12,6 +12,7 @@ use crate::context::Context;
 use crate::error::{Failure, body_failure};
 use domain::Error;
 use http_body_util::BodyExt;
+use std::sync::Arc;
 
 /// A proven caller and its body.
 pub(super) struct Proven {
@@ -81,7 +82,7 @@ pub(super) async fn compare(
     payload: &[u8; 32],
 ) -> Result<Caller, Failure> {
     match pending.verify(payload) {
-        Ok(key) => Ok(Caller::signed(key, door.verifier.directory())),
+        Ok(_) => Ok(Caller::signed(Arc::clone(pending.key()), door.verifier.directory())),
         Err(refusal) => Err(refused(door, context, refusal).await),
     }
 }

@@ -4,7 +4,10 @@
 //! looked for from the left, and its first place is as good as any other, so nothing is ever tried twice. A part
 //! without `?` is found in linear time; one with `?` by bit-parallel search, 64 characters of pattern at a time.
 //!
-//! Invariant: matching costs at most (text × pattern / 64) steps plus text plus pattern, whatever both are.
+//! Invariant: matching costs at most (text × pattern / 64) steps plus text plus pattern, whatever both are, and a
+//! compiled pattern is a small multiple of its text.
+
+use std::collections::BTreeMap;
 
 /// A piece of a pattern, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,9 +52,16 @@ pub(super) enum Floating {
 #[derive(Debug)]
 pub(super) struct Bits {
     length: usize,
+    /// The places of `?`.
     any: Box<[u64]>,
-    /// Sorted by character; what is not in it may stand only where `any` says.
-    known: Box<[(char, Box<[u64]>)]>,
+    /// Sorted by character; only words with a bit, so that all of them together are no longer than the part.
+    known: Box<[(char, Vec<Word>)]>,
+}
+
+#[derive(Debug)]
+struct Word {
+    index: usize,
+    bits: u64,
 }
 
 impl Glob {
@@ -122,7 +132,7 @@ impl Part {
             Self::Mixed(wanted) => {
                 let mut found = text.chars();
                 let fits = wanted.iter().all(|wanted| fits(*wanted, found.next()));
-                fits.then(|| found.as_str())
+                fits.then_some(found.as_str())
             }
         }
     }
@@ -133,7 +143,7 @@ impl Part {
             Self::Mixed(wanted) => {
                 let mut found = text.chars();
                 let fits = wanted.iter().rev().all(|wanted| fits(*wanted, found.next_back()));
-                fits.then(|| found.as_str())
+                fits.then_some(found.as_str())
             }
         }
     }
@@ -162,25 +172,26 @@ impl Floating {
 
 impl Bits {
     fn new(characters: &[Option<char>]) -> Self {
-        let words = characters.len().div_ceil(64);
-        let mask = |holds: &dyn Fn(Option<char>) -> bool| {
-            let mut mask = vec![0u64; words];
-            for (word, places) in mask.iter_mut().zip(characters.chunks(64)) {
-                let bits = places.iter().enumerate();
-                *word = bits.fold(0, |word, (bit, place)| word | (u64::from(holds(*place)) << bit));
+        let mut any = vec![0; characters.len().div_ceil(64)];
+        let mut known: BTreeMap<char, Vec<Word>> = BTreeMap::new();
+        for (index, (places, any)) in characters.chunks(64).zip(&mut any).enumerate() {
+            for (bit, place) in places.iter().enumerate() {
+                let bits = 1u64 << bit;
+                let Some(c) = place else {
+                    *any |= bits;
+                    continue;
+                };
+                let words = known.entry(*c).or_default();
+                match words.last_mut() {
+                    Some(word) if word.index == index => word.bits |= bits,
+                    _ => words.push(Word { index, bits }),
+                }
             }
-            mask.into_boxed_slice()
-        };
-        let mut known: Vec<char> = characters.iter().copied().flatten().collect();
-        known.sort_unstable();
-        known.dedup();
+        }
         Self {
             length: characters.len(),
-            any: mask(&|place| place.is_none()),
-            known: known
-                .into_iter()
-                .map(|c| (c, mask(&|place| place.is_none_or(|place| place == c))))
-                .collect(),
+            any: any.into(),
+            known: known.into_iter().collect(),
         }
     }
 
@@ -190,14 +201,15 @@ impl Bits {
         let mut state = vec![0u64; self.any.len()];
         let mut rest = text.chars();
         while let Some(c) = rest.next() {
-            let found = self.known.binary_search_by_key(&c, |(known, _)| *known);
-            let known = found.ok().and_then(|at| self.known.get(at));
-            let mask = known.map_or(&self.any, |(_, mask)| mask);
+            let found = self.known.binary_search_by_key(&c, |(known, _)| *known).ok();
+            let words = found.and_then(|at| self.known.get(at)).map(|(_, words)| &**words);
+            let mut words = words.unwrap_or_default().iter().peekable();
             let mut carry = 1;
-            for (word, mask) in state.iter_mut().zip(mask) {
+            for (index, (word, any)) in state.iter_mut().zip(&self.any).enumerate() {
+                let own = words.next_if(|own| own.index == index).map_or(0, |own| own.bits);
                 let shifted = (*word << 1) | carry;
                 carry = *word >> 63;
-                *word = shifted & mask;
+                *word = shifted & (any | own);
             }
             if state.last().is_some_and(|word| word & last != 0) {
                 return Some(rest.as_str());
@@ -283,6 +295,22 @@ mod tests {
             assert!(pattern.matches(&text(0)) && pattern.matches(&text(70)), "{length}");
             assert!(!pattern.matches(&"a".repeat(300)), "{length}");
         }
+    }
+
+    #[test]
+    fn many_different_characters_are_found() {
+        let part: String = ('一'..='龥').collect();
+        let pattern = Glob::parse(&format!("*{part}?{part}*"));
+        assert!(pattern.matches(&format!("x{part}x{part}x")));
+        assert!(!pattern.matches(&format!("x{part}{part}x")));
+        let Glob::Starred { middle, .. } = pattern else {
+            panic!("no star")
+        };
+        let [Floating::Mixed(bits)] = &*middle else {
+            panic!("not one part")
+        };
+        let words: usize = bits.known.iter().map(|(_, words)| words.len()).sum();
+        assert!(words <= bits.length);
     }
 
     #[test]

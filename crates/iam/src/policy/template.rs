@@ -95,6 +95,12 @@ impl Pattern {
             .iter()
             .map(|piece| piece.resolve(context))
             .collect::<Option<_>>()?;
+        // Values come from the call and may be long; what cannot fit is not worth compiling.
+        let wildcard = |piece: &Piece| matches!(piece, Piece::One | Piece::Many);
+        let plain = pieces.iter().zip(&resolved).filter(|(piece, _)| !wildcard(piece));
+        if plain.map(|(_, text)| text.len()).sum::<usize>() > text.len() {
+            return Some(false);
+        }
         let tokens = pieces.iter().zip(&resolved).map(|(piece, text)| match piece {
             Piece::One => Token::One,
             Piece::Many => Token::Many,

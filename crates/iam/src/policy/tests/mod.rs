@@ -6,6 +6,7 @@
 
 mod faults;
 mod properties;
+mod statement_faults;
 
 use super::*;
 use domain::id::AccountId;

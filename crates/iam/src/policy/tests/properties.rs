@@ -104,7 +104,7 @@ fn add(case: &mut Case, place: Index, plain: Json, with_principal: Json) -> bool
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(3_000))]
+    #![proptest_config(ProptestConfig::with_cases(1_500))]
 
     #[test]
     fn an_explicit_deny_always_wins(mut case in case(), place in any::<Index>()) {
