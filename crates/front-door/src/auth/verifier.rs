@@ -100,12 +100,6 @@ impl Verifier {
         }
     }
 
-    /// Whose keys they are.
-    #[must_use]
-    pub fn directory(&self) -> &Directory {
-        &self.directory
-    }
-
     /// Checks all that can be checked before the body: form, date, scope, key. Does not compare the signature.
     pub fn check_head<'a>(
         &self,

@@ -153,7 +153,10 @@ async fn temporary_credentials_end_with_their_time_their_role_and_a_revocation()
     let temporary = home.temporary();
     let sent = by(&temporary, &temporary.session_token);
     let signer = ours.check(&sent).unwrap().verify(&EMPTY_PAYLOAD).unwrap();
-    assert_eq!(signer.principal().arn, "arn:aws:sts::123456789012:assumed-role/agent/work");
+    assert_eq!(
+        signer.principal().arn,
+        "arn:aws:sts::123456789012:assumed-role/agent/work"
+    );
 
     // The token belongs to its key, whole, and to no other.
     let other = home.temporary();
