@@ -56,6 +56,9 @@ pub struct Deployment {
     pub header_allowlist: Vec<String>,
     /// `filesystemConfigurations.sessionStorage`.
     pub storage: Option<SessionStorage>,
+    /// `roleArn`: whose credentials the agent gets. Empty for a sandbox of a server that gave none.
+    #[serde(default)]
+    pub role: String,
 }
 
 /// A call that an agent must answer well before its version serves.

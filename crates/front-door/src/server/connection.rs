@@ -46,15 +46,24 @@ const SEND_BUFFER: usize = 128 * 1024;
 const PING_EVERY: Duration = Duration::from_secs(30);
 const PING_WITHIN: Duration = Duration::from_secs(20);
 
+/// Which way a connection has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wire {
+    /// Through the server's own address, with TLS if the server has it.
+    Own,
+    /// Through an [`Inlet`](super::Inlet).
+    Plain,
+}
+
 /// Serves an accepted connection until it ends.
-pub(super) async fn serve(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
+pub(super) async fn serve(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr, wire: Wire) {
     // Without it the last small packet of an answer could wait for an acknowledgement.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%peer, %error, "the connection was gone before it was served");
         return;
     }
     let watch = Watch::new(&shared.door.config);
-    let opening = open(&shared, stream);
+    let opening = open(&shared, stream, wire);
     let opened = tokio::select! {
         opened = tokio::time::timeout(shared.door.config.head_timeout, opening) => opened,
         () = shared.closing.cancelled() => return,
@@ -75,8 +84,8 @@ enum Opened {
     Tls(Box<tokio_rustls::server::TlsStream<TcpStream>>),
 }
 
-async fn open(shared: &Shared, stream: TcpStream) -> Option<Opened> {
-    let opened = match &shared.tls {
+async fn open(shared: &Shared, stream: TcpStream, wire: Wire) -> Option<Opened> {
+    let opened = match shared.tls.as_ref().filter(|_| wire == Wire::Own) {
         Some(config) => TlsAcceptor::from(Arc::clone(config))
             .accept(stream)
             .await

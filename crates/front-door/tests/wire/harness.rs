@@ -7,7 +7,7 @@ use domain::id::AccountId;
 use domain::{Clock, Error};
 use front_door::auth::{AccessKey, Keys, Scope, Verifier};
 use front_door::service::{Call, OwnCall, OwnReply, Reply, Service};
-use front_door::{Config, Drained, Metrics, Readiness, Server, Wiring};
+use front_door::{Config, Drained, Inlet, Metrics, Readiness, Server, Wiring};
 use futures_util::future::BoxFuture;
 use prometheus_client::registry::Registry;
 use std::net::SocketAddr;
@@ -82,6 +82,7 @@ pub(crate) struct Running {
     pub(crate) readiness: Readiness,
     pub(crate) spool: tempfile::TempDir,
     pub(crate) shutdown: CancellationToken,
+    pub(crate) inlet: Inlet,
     task: JoinHandle<Drained>,
 }
 
@@ -133,6 +134,7 @@ pub(crate) async fn start_with(
     };
     let server = Server::bind(([127, 0, 0, 1], 0).into(), config, wiring).await.unwrap();
     let address = server.local_addr();
+    let inlet = server.inlet();
     let shutdown = CancellationToken::new();
     let task = tokio::spawn(server.run(shutdown.clone()));
     Running {
@@ -141,6 +143,7 @@ pub(crate) async fn start_with(
         readiness,
         spool,
         shutdown,
+        inlet,
         task,
     }
 }

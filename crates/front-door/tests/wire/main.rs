@@ -7,5 +7,6 @@ mod calls;
 mod clients;
 mod drain;
 mod harness;
+mod inlet;
 mod protocols;
 mod refusals;

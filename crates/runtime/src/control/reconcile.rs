@@ -447,6 +447,7 @@ impl Inner {
             storage: settings.storage.as_deref().map(|said| SessionStorage {
                 mount_path: super::hooks::mount_path(said),
             }),
+            role: settings.role_arn.clone(),
         }
     }
 }

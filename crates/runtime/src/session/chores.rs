@@ -3,6 +3,7 @@
 use super::gate::Look;
 use super::live::Session;
 use super::machine::Phase;
+use super::report::Outstanding;
 use super::router::{Key, Shared};
 use super::storage;
 use std::collections::{HashMap, HashSet};
@@ -17,15 +18,17 @@ const STORAGE_EXPIRY: Duration = Duration::from_secs(3600);
 /// Tells the journal every few seconds which sessions have had calls since. Calls do not do so themselves: they have
 /// better things to do, and many of them make one row.
 pub(super) async fn checkpoint(shared: Weak<Shared>) {
-    let mut known: HashMap<Key, Look> = HashMap::new();
+    let mut known: HashMap<Key, (Look, Vec<Outstanding>)> = HashMap::new();
     loop {
         sleep(CHECKPOINT).await;
         let Some(shared) = shared.upgrade() else { return };
         let sessions = shared.all(|_| true);
         for session in &sessions {
-            let look = session.look();
+            // Credentials that a later process has to take back are soon written down as well.
+            let look = (session.look(), session.credentials());
             let settled = matches!(session.phase(), Phase::Active | Phase::Idle | Phase::Paused);
-            if settled && known.insert(session.key.clone(), look) != Some(look) {
+            if settled && known.get(&session.key) != Some(&look) {
+                known.insert(session.key.clone(), look);
                 shared.journal.lives(session.report(&shared.node));
             }
         }
