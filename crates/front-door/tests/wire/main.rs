@@ -8,5 +8,6 @@ mod clients;
 mod drain;
 mod harness;
 mod inlet;
+mod pages;
 mod protocols;
 mod refusals;
