@@ -48,11 +48,11 @@ const PING_WITHIN: Duration = Duration::from_secs(20);
 
 /// Which way a connection has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Wire {
+pub(crate) enum Wire {
     /// Through the server's own address, with TLS if the server has it.
     Own,
-    /// Through an [`Inlet`](super::Inlet).
-    Plain,
+    /// Through an [`Inlet`](super::Inlet), from an agent.
+    Inside,
 }
 
 /// Serves an accepted connection until it ends.
@@ -71,10 +71,10 @@ pub(super) async fn serve(shared: Arc<Shared>, stream: TcpStream, peer: SocketAd
     match opened {
         Err(_) => shared.count_cut("head"),
         Ok(None) => {}
-        Ok(Some(Opened::Plain(stream, is_h2))) => speak(&shared, stream, peer, watch, is_h2, "no").await,
+        Ok(Some(Opened::Plain(stream, is_h2))) => speak(&shared, stream, (peer, wire), watch, is_h2, "no").await,
         Ok(Some(Opened::Tls(stream))) => {
             let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-            speak(&shared, *stream, peer, watch, is_h2, "yes").await;
+            speak(&shared, *stream, (peer, wire), watch, is_h2, "yes").await;
         }
     }
 }
@@ -111,7 +111,14 @@ async fn begins_h2(stream: &TcpStream) -> std::io::Result<bool> {
     }
 }
 
-async fn speak<S>(shared: &Arc<Shared>, stream: S, peer: SocketAddr, watch: Arc<Watch>, is_h2: bool, tls: &'static str)
+async fn speak<S>(
+    shared: &Arc<Shared>,
+    stream: S,
+    (peer, wire): (SocketAddr, Wire),
+    watch: Arc<Watch>,
+    is_h2: bool,
+    tls: &'static str,
+)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -127,7 +134,7 @@ where
     let handler = service_fn(|request: Request<Incoming>| {
         let busy = watch.begin();
         let shared = Arc::clone(shared);
-        async move { Ok::<_, Infallible>(call::serve(&shared.door, busy, peer, request).await) }
+        async move { Ok::<_, Infallible>(call::serve(&shared.door, busy, peer, wire, request).await) }
     });
     if is_h2 {
         watch.idle();

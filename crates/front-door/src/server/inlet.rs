@@ -4,7 +4,9 @@
 //! There may be [`Config::max_connections`](crate::Config) of them beside as many from outside, so that agents cannot lock
 //! anybody out. They have the same deadlines and are drained with the others.
 //!
-//! Invariant: never TLS. The bytes do not leave this machine, and no certificate is made out to an address inside.
+//! Invariant: never TLS. The bytes do not leave this machine's memory, which counts as a secure transport, and no certificate is
+//! made out to an address inside. Invariant: an agent is no proxy, whatever address it has: what it says of forwarding is not
+//! looked at. Nor is it shown what is open to whoever watches the server.
 
 use super::connection::{self, Wire};
 use super::{Open, Shared};
@@ -34,7 +36,7 @@ impl Inlet {
         let open = Open::count(&shared.door.metrics.connections);
         let serving = Arc::clone(shared);
         let task = shared.tasks.spawn(async move {
-            connection::serve(serving, stream, peer, Wire::Plain).await;
+            connection::serve(serving, stream, peer, Wire::Inside).await;
             drop((place, open));
         });
         // A panic has been logged, and ended the connection.

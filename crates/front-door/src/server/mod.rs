@@ -8,7 +8,7 @@
 //!
 //! Invariant: every task started here is tracked; when [`Server::run`] returns, none is left.
 
-mod connection;
+pub(crate) mod connection;
 mod inlet;
 mod socket;
 mod tls;

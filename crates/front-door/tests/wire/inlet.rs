@@ -46,6 +46,11 @@ async fn they_are_served_limited_and_drained_like_the_others() {
     // A wrong signature is refused as anywhere.
     one.write(b"GET /runtimes/ HTTP/1.1\r\nhost: x\r\n\r\n").await;
     assert_ne!(one.answer().await.status, 200);
+    // What is open to whoever watches the server is not to an agent.
+    one.write(b"GET /_eyot/metrics HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    assert_eq!(one.answer().await.status, 403);
+    let outside = server.send("GET", "/_eyot/metrics", b"").await;
+    assert_eq!(outside.status, 200);
     // Two are open: a third waits, and nobody outside is kept from anything.
     let (mut two, _) = through(&server).await;
     two.write(&request).await;

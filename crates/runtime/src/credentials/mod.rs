@@ -1,6 +1,6 @@
 //! Temporary credentials of a runtime's role, for the agent in a sandbox.
 //!
-//! [`Roles`] is who issues them: this server's own roles, or [`Outside`], which maps a role to real AWS credentials.
+//! [`Roles`] is who issues them: [`Own`], this server's own roles, or [`Outside`], which maps a role to real AWS credentials.
 //! [`wallet`] is what one sandbox has of them: issued when they are asked for, renewed before they expire, revoked at its
 //! end.
 //!
@@ -8,13 +8,16 @@
 //! file, a record, a log line or an error.
 
 pub mod outside;
+mod own;
 pub(crate) mod wallet;
 
 pub use outside::Outside;
+pub use own::Own;
 
 use crate::artifacts::Secret;
 use async_trait::async_trait;
 use aws_lc_rs::digest;
+use domain::RuntimeArn;
 use domain::id::{SandboxId, SessionId};
 use jiff::Timestamp;
 use std::fmt;
@@ -25,11 +28,22 @@ const NAME: usize = 64;
 /// Issues and takes back temporary credentials of roles.
 #[async_trait]
 pub trait Roles: Send + Sync + fmt::Debug {
-    /// New credentials for a role. `session_name` is of 2 to 64 characters of `[A-Za-z0-9_=,.@-]` and says for whom.
-    async fn issue(&self, role_arn: &str, session_name: &str) -> Result<Temporary, Error>;
+    /// New credentials for a role.
+    async fn issue(&self, wanted: &Wanted<'_>) -> Result<Temporary, Error>;
 
     /// From now on credentials that were issued are worth nothing. Done also if they have expired or were never issued.
     async fn revoke(&self, access_key_id: &str) -> Result<(), Error>;
+}
+
+/// For whom credentials are to be issued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wanted<'a> {
+    /// The role.
+    pub role_arn: &'a str,
+    /// What the role's session is called: 2 to 64 characters of `[A-Za-z0-9_=,.@-]`.
+    pub session_name: &'a str,
+    /// The runtime that the role is for.
+    pub source: &'a RuntimeArn,
 }
 
 /// Credentials that expire.
@@ -62,9 +76,10 @@ pub struct NoRoles;
 
 #[async_trait]
 impl Roles for NoRoles {
-    async fn issue(&self, role_arn: &str, _session_name: &str) -> Result<Temporary, Error> {
+    async fn issue(&self, wanted: &Wanted<'_>) -> Result<Temporary, Error> {
         Err(Error::Refused(format!(
-            "this server has no role '{role_arn}', so there are no credentials for the agent"
+            "this server has no role '{}', so there are no credentials for the agent",
+            wanted.role_arn
         )))
     }
 

@@ -7,13 +7,15 @@
 //! Invariant: every id that was issued and has neither expired nor been revoked is among [`Wallet::outstanding`].
 //! Invariant: nothing is issued once [`Wallet::close`] has begun.
 
-use super::{Error, Roles, Temporary};
-use domain::Clock;
+use super::{Error, Roles, Temporary, Wanted};
+use domain::{Clock, RuntimeArn};
+use futures_util::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::sync::Notify;
 use tokio::time::timeout;
 
 /// Renewed when less than this is left, or a third of their life if that is more. AWS's SDKs ask again when 15 minutes are
@@ -29,11 +31,30 @@ const REVOCATION: Duration = Duration::from_secs(5);
 /// The credentials of one sandbox.
 pub(crate) struct Wallet {
     role: String,
+    source: RuntimeArn,
     roles: Arc<dyn Roles>,
     clock: Clock,
+    issued: Arc<Notify>,
     state: Mutex<State>,
     /// Held while credentials are issued, so that many who ask at once make one issue.
     turn: tokio::sync::Mutex<()>,
+}
+
+/// What a wallet is made of.
+#[derive(Debug)]
+pub(crate) struct Of {
+    /// Whose credentials; a role's ARN.
+    pub(crate) role: String,
+    /// What the role's session is called.
+    pub(crate) name: String,
+    /// Which runtime's.
+    pub(crate) source: RuntimeArn,
+    /// Who issues them.
+    pub(crate) roles: Arc<dyn Roles>,
+    /// Wall time.
+    pub(crate) clock: Clock,
+    /// Told when some have been issued, which a later server process must know.
+    pub(crate) issued: Arc<Notify>,
 }
 
 #[derive(Default)]
@@ -65,12 +86,22 @@ pub struct Outstanding {
 }
 
 impl Wallet {
-    /// An empty one. `name` is what the role's session is called.
-    pub(crate) fn new(role: &str, name: String, roles: Arc<dyn Roles>, clock: Clock) -> Arc<Self> {
-        Arc::new(Self {
-            role: role.to_owned(),
+    /// An empty one.
+    pub(crate) fn new(of: Of) -> Arc<Self> {
+        let Of {
+            role,
+            name,
+            source,
             roles,
             clock,
+            issued,
+        } = of;
+        Arc::new(Self {
+            role,
+            source,
+            roles,
+            clock,
+            issued,
             state: Mutex::new(State {
                 name,
                 ..State::default()
@@ -117,20 +148,11 @@ impl Wallet {
         let taking = async {
             // An issue under way ends first.
             let _turn = self.turn.lock().await;
-            for Outstanding { access_key_id, .. } in self.outstanding() {
-                match self.roles.revoke(&access_key_id).await {
-                    Ok(()) => self.lock().outstanding.retain(|one| one.access_key_id != access_key_id),
-                    Err(error) => {
-                        tracing::warn!(access_key_id, role = self.role, %error, "credentials could not be revoked; they expire");
-                    }
-                }
-            }
+            let left = revoke(&*self.roles, self.outstanding(), self.clock.now()).await;
+            self.lock().outstanding = left;
         };
-        if timeout(REVOCATION, taking).await.is_err() {
-            tracing::warn!(
-                role = self.role,
-                "revoking credentials took too long; those left expire"
-            );
+        if timeout(REVOCATION * 2, taking).await.is_err() {
+            tracing::warn!(role = self.role, "credentials were still being issued at a session's end; they expire");
         }
         self.lock().current = None;
     }
@@ -160,7 +182,12 @@ impl Wallet {
             return answer;
         }
         let name = self.lock().name.clone();
-        let issued = match timeout(PATIENCE, self.roles.issue(&self.role, &name)).await {
+        let wanted = Wanted {
+            role_arn: &self.role,
+            session_name: &name,
+            source: &self.source,
+        };
+        let issued = match timeout(PATIENCE, self.roles.issue(&wanted)).await {
             Ok(issued) => issued,
             Err(_) => Err(Error::Unavailable(format!(
                 "no credentials for role '{}' after {} s",
@@ -180,6 +207,7 @@ impl Wallet {
                 state.current = Some(Arc::clone(&issued));
                 state.renamed = state.name != name;
                 state.failed = None;
+                self.issued.notify_one();
                 Ok(issued)
             }
             Err(error) => {
@@ -201,6 +229,21 @@ impl State {
         let current = self.current.as_ref()?;
         (current.credentials.expires_at > now).then(|| Arc::clone(current))
     }
+}
+
+/// Takes credentials back; those that could not be and have not expired.
+pub(crate) async fn revoke(roles: &dyn Roles, outstanding: Vec<Outstanding>, now: Timestamp) -> Vec<Outstanding> {
+    let all = outstanding.into_iter().filter(|one| one.expires_at > now);
+    let each = all.map(|one| async {
+        let said = match timeout(REVOCATION, roles.revoke(&one.access_key_id)).await {
+            Ok(Ok(())) => return None,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no result after {} s", REVOCATION.as_secs()),
+        };
+        tracing::warn!(access_key_id = one.access_key_id, error = said, "credentials could not be revoked; they expire");
+        Some(one)
+    });
+    join_all(each).await.into_iter().flatten().collect()
 }
 
 /// Whether so little is left of them that new ones are needed.

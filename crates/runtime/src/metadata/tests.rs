@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::artifacts::Secret;
-use crate::credentials::{Roles, Temporary};
+use crate::credentials::wallet::Of;
+use crate::credentials::{Roles, Temporary, Wanted};
 use async_trait::async_trait;
 use jiff::SignedDuration;
 use std::sync::Mutex;
@@ -18,7 +19,7 @@ struct Fake {
 
 #[async_trait]
 impl Roles for Fake {
-    async fn issue(&self, _: &str, _: &str) -> Result<Temporary, credentials::Error> {
+    async fn issue(&self, _: &Wanted<'_>) -> Result<Temporary, credentials::Error> {
         if let Some(error) = self.fails.lock().unwrap().clone() {
             return Err(error);
         }
@@ -51,7 +52,14 @@ impl Bed {
         let fake = Arc::new(Fake::default());
         let clock = Clock::from_fn(start);
         let roles = Arc::clone(&fake) as Arc<dyn Roles>;
-        let wallet = Wallet::new("role", "name".to_owned(), roles, clock.clone());
+        let wallet = Wallet::new(Of {
+            role: "role".to_owned(),
+            name: "name".to_owned(),
+            source: crate::session::testing::deployment().arn,
+            roles,
+            clock: clock.clone(),
+            issued: Arc::default(),
+        });
         let region = Region::parse("us-west-2").unwrap();
         Self {
             metadata: Metadata::new(wallet, region, clock).unwrap(),

@@ -12,7 +12,7 @@ use super::live::{Past, Session};
 use super::owner::Adopted;
 use super::report::Report;
 use super::router::{Key, Shared};
-use crate::credentials::wallet::Wallet;
+use crate::credentials::wallet;
 use crate::deployment::{Deployment, Target};
 use domain::Error;
 use domain::id::{EndpointName, RuntimeId, SandboxId, SessionId};
@@ -77,12 +77,7 @@ pub(super) async fn recover(shared: &Arc<Shared>) -> Result<Recovered, Error> {
     for (_, mut report) in rows {
         // What its sandbox had is of use to nobody any more, and shall not be.
         let outstanding = std::mem::take(&mut report.credentials);
-        if !outstanding.is_empty() {
-            let wallet = Wallet::new("", String::new(), Arc::clone(&shared.roles), shared.clock.clone());
-            wallet.resume(outstanding);
-            wallet.close().await;
-            report.credentials = wallet.outstanding();
-        }
+        report.credentials = wallet::revoke(&*shared.roles, outstanding, shared.clock.now()).await;
         shared.journal.lost(report);
     }
     Ok(recovered)

@@ -8,9 +8,9 @@
 //! connections are few, and it waits for its own.
 
 use super::router::Shared;
-use crate::credentials::wallet::{Outstanding, Wallet};
+use crate::credentials::wallet::{Of, Outstanding, Wallet};
 use crate::metadata::Metadata;
-use domain::id::SandboxId;
+use domain::id::{Region, SandboxId};
 use domain::{Clock, RuntimeArn};
 use front_door::Inlet;
 use sandbox::{Listen, Sandbox};
@@ -76,8 +76,15 @@ impl Inside {
         name: String,
     ) -> Self {
         let clock = shared.clock.clone();
-        let wallet = Wallet::new(role, name, Arc::clone(&shared.roles), clock.clone());
-        let metadata = serve_metadata(Arc::clone(sandbox), Arc::clone(&wallet), arn.clone(), clock);
+        let wallet = Wallet::new(Of {
+            role: role.to_owned(),
+            name,
+            source: arn.clone(),
+            roles: Arc::clone(&shared.roles),
+            clock: clock.clone(),
+            issued: Arc::clone(&shared.issued),
+        });
+        let metadata = serve_metadata(Arc::clone(sandbox), Arc::clone(&wallet), arn.region.clone(), clock);
         let api = serve_api(Arc::clone(sandbox), shared.inlet.subscribe());
         Self {
             wallet,
@@ -103,8 +110,8 @@ impl Inside {
     }
 }
 
-async fn serve_metadata(sandbox: Arc<dyn Sandbox>, wallet: Arc<Wallet>, arn: RuntimeArn, clock: Clock) {
-    let Ok(metadata) = Metadata::new(wallet, arn.region, clock) else {
+async fn serve_metadata(sandbox: Arc<dyn Sandbox>, wallet: Arc<Wallet>, region: Region, clock: Clock) {
+    let Ok(metadata) = Metadata::new(wallet, region, clock) else {
         tracing::error!(sandbox = %sandbox.id(), "the system has no randomness: a sandbox has no metadata service");
         return;
     };

@@ -34,7 +34,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -107,6 +107,8 @@ pub(super) struct Shared {
     pub(super) roles: Arc<dyn Roles>,
     /// The way of agents to the API, once there is one.
     pub(super) inlet: watch::Sender<Option<Inlet>>,
+    /// Wakes whoever writes down what sessions have.
+    pub(super) issued: Arc<Notify>,
     pub(super) storage_dir: PathBuf,
     rate: SessionRate,
     pub(super) pool: Pool,
@@ -173,6 +175,7 @@ impl Router {
             journal,
             roles,
             inlet: watch::Sender::new(None),
+            issued: Arc::default(),
             storage_dir,
             rate,
             pool: Pool::default(),

@@ -18,7 +18,7 @@ mod sts;
 
 pub use config::Role;
 
-use super::{Error, Roles, Temporary};
+use super::{Error, Roles, Temporary, Wanted};
 use crate::artifacts::Secret;
 use async_trait::async_trait;
 use config::Source;
@@ -79,11 +79,12 @@ impl Outside {
 
 #[async_trait]
 impl Roles for Outside {
-    async fn issue(&self, role_arn: &str, session_name: &str) -> Result<Temporary, Error> {
+    async fn issue(&self, wanted: &Wanted<'_>) -> Result<Temporary, Error> {
+        let role_arn = wanted.role_arn;
         let Some(mapped) = self.roles.get(role_arn) else {
-            return self.own.issue(role_arn, session_name).await;
+            return self.own.issue(wanted).await;
         };
-        let issued = mapped.issue(session_name, &self.clock).await;
+        let issued = mapped.issue(wanted.session_name, &self.clock).await;
         issued.map_err(|why| {
             // The operator's matter; the agent's owner is told that much.
             tracing::warn!(

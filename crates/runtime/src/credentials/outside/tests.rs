@@ -19,6 +19,16 @@ fn with(settings: &str) -> String {
     format!(r#"{{"arn":"{ROLE}",{settings}}}"#)
 }
 
+async fn issue(outside: &Outside, role_arn: &str) -> Result<Temporary, Error> {
+    let source = crate::session::testing::deployment().arn;
+    let wanted = Wanted {
+        role_arn,
+        session_name: "session-1",
+        source: &source,
+    };
+    outside.issue(&wanted).await
+}
+
 const KEYS: &str = r#""access_key_id":"AKIA1","secret_access_key":"hush""#;
 
 #[test]
@@ -64,14 +74,14 @@ fn a_wrong_setting_is_named() {
 async fn keys_are_given_for_an_hour_and_other_roles_left_alone() {
     let outside = roles(&with(KEYS)).unwrap();
     assert!(!format!("{outside:?}").contains("hush"));
-    let given = outside.issue(ROLE, "name").await.unwrap();
+    let given = issue(&outside, ROLE).await.unwrap();
     assert_eq!(
         (&*given.access_key_id, given.secret_access_key.reveal()),
         ("AKIA1", "hush")
     );
     assert_eq!(given.session_token.reveal(), "");
     assert_eq!(given.expires_at, "2026-11-25T13:00:00Z".parse::<Timestamp>().unwrap());
-    let other = outside.issue("arn:aws:iam::123456789012:role/other", "name").await;
+    let other = issue(&outside, "arn:aws:iam::123456789012:role/other").await;
     assert!(matches!(other, Err(Error::Refused(said)) if said.contains("role/other")));
     outside.revoke("AKIA1").await.unwrap();
 }
@@ -82,7 +92,7 @@ async fn a_profile_is_read_anew_each_time() {
     let file = dir.path().join("credentials");
     let settings = serde_json::json!({ "arn": ROLE, "profile": "agents", "credentials_file": file });
     let outside = roles(&settings.to_string()).unwrap();
-    let error = outside.issue(ROLE, "name").await.unwrap_err();
+    let error = issue(&outside, ROLE).await.unwrap_err();
     assert!(
         matches!(&error, Error::Unavailable(said) if !said.contains("credentials_file")),
         "{error}"
@@ -93,7 +103,7 @@ async fn a_profile_is_read_anew_each_time() {
             format!("[agents]\naws_access_key_id={id}\naws_secret_access_key=s\n"),
         )
         .unwrap();
-        assert_eq!(outside.issue(ROLE, "name").await.unwrap().access_key_id, id);
+        assert_eq!(issue(&outside, ROLE).await.unwrap().access_key_id, id);
     }
 }
 
@@ -128,7 +138,7 @@ async fn a_role_at_aws_is_assumed_with_a_signed_call() {
     let body = "<AssumeRoleResponse><AccessKeyId>ASIA1</AccessKeyId><SecretAccessKey>s</SecretAccessKey>\
                 <SessionToken>t</SessionToken><Expiration>2026-11-25T12:15:00Z</Expiration></AssumeRoleResponse>";
     let (url, served) = sts("200 OK", body).await;
-    let given = assuming(&url).issue(ROLE, "session-1").await.unwrap();
+    let given = issue(&assuming(&url), ROLE).await.unwrap();
     assert_eq!((&*given.access_key_id, given.session_token.reveal()), ("ASIA1", "t"));
     let request = served.await.unwrap();
     let (head, form) = request.split_once("\r\n\r\n").unwrap();
@@ -150,7 +160,7 @@ async fn a_role_at_aws_is_assumed_with_a_signed_call() {
 #[tokio::test]
 async fn a_refusal_of_aws_is_the_operators_and_not_told_to_agents() {
     let (url, served) = sts("403 Forbidden", "<Error><Code>AccessDenied</Code></Error>").await;
-    let error = assuming(&url).issue(ROLE, "session-1").await.unwrap_err();
+    let error = issue(&assuming(&url), ROLE).await.unwrap_err();
     let said = error.to_string();
     assert!(
         matches!(error, Error::Unavailable(_)) && !said.contains("AccessDenied"),
@@ -158,5 +168,5 @@ async fn a_refusal_of_aws_is_the_operators_and_not_told_to_agents() {
     );
     served.await.unwrap();
     // Nobody there.
-    assert!(assuming("http://127.0.0.1:1").issue(ROLE, "session-1").await.is_err());
+    assert!(issue(&assuming("http://127.0.0.1:1"), ROLE).await.is_err());
 }

@@ -20,13 +20,13 @@ struct Fake {
 
 #[async_trait]
 impl Roles for Fake {
-    async fn issue(&self, role_arn: &str, session_name: &str) -> Result<Temporary, Error> {
+    async fn issue(&self, wanted: &Wanted<'_>) -> Result<Temporary, Error> {
         tokio::time::sleep(Duration::from_millis(10)).await;
         if let Some(error) = self.fails.lock().unwrap().clone() {
             return Err(error);
         }
         let mut issued = self.issued.lock().unwrap();
-        issued.push(format!("{role_arn} {session_name}"));
+        issued.push(format!("{} {}", wanted.role_arn, wanted.session_name));
         Ok(Temporary {
             access_key_id: format!("key-{}", issued.len()),
             secret_access_key: Secret::new("secret"),
@@ -63,7 +63,14 @@ fn wallet(life: i64) -> (Arc<Wallet>, Arc<Fake>) {
     fake.life.store(life, Ordering::SeqCst);
     let clock = Arc::clone(&fake);
     let clock = Clock::from_fn(move || clock.at());
-    let wallet = Wallet::new("role", "name".to_owned(), Arc::clone(&fake) as Arc<dyn Roles>, clock);
+    let wallet = Wallet::new(Of {
+        role: "role".to_owned(),
+        name: "name".to_owned(),
+        source: crate::session::testing::deployment().arn,
+        roles: Arc::clone(&fake) as Arc<dyn Roles>,
+        clock,
+        issued: Arc::default(),
+    });
     (wallet, fake)
 }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::artifacts::Secret;
-use crate::credentials::{self, Roles, Temporary};
+use crate::credentials::{self, Roles, Temporary, Wanted};
 use crate::journal::{self, Journal};
 use crate::memory::Memory;
 use crate::metrics::Metrics;
@@ -27,9 +27,9 @@ struct Fake {
 
 #[async_trait]
 impl Roles for Fake {
-    async fn issue(&self, role_arn: &str, session_name: &str) -> Result<Temporary, credentials::Error> {
+    async fn issue(&self, wanted: &Wanted<'_>) -> Result<Temporary, credentials::Error> {
         let mut issued = self.issued.lock().unwrap();
-        issued.push(format!("{role_arn} {session_name}"));
+        issued.push(format!("{} {}", wanted.role_arn, wanted.session_name));
         Ok(Temporary {
             access_key_id: format!("key-{}", issued.len()),
             secret_access_key: Secret::new("secret"),
