@@ -54,7 +54,9 @@ pub enum Error {
         problem: String,
     },
     /// Another process changed the same record, which only a server that lost its place can see; nothing was done.
-    #[error("the records were changed by another process while this server runs, and nothing was done: restart the server")]
+    #[error(
+        "the records were changed by another process while this server runs, and nothing was done: restart the server"
+    )]
     Changed,
     /// No changes are taken: the server stops, or the keys are fixed ones of a test.
     #[error("users and keys cannot be changed now: the server is stopping")]

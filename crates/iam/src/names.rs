@@ -57,7 +57,10 @@ impl Holder {
     pub fn from_role_arn(field: &'static str, arn: &str) -> Result<Self, Error> {
         let read = || {
             let (account, name) = arn.strip_prefix("arn:aws:iam::")?.split_once(":role/")?;
-            Some(Self::role(AccountId::parse(account).ok()?, check("name", name, 64).ok()?))
+            Some(Self::role(
+                AccountId::parse(account).ok()?,
+                check("name", name, 64).ok()?,
+            ))
         };
         read().ok_or_else(|| {
             let shown: String = arn.chars().take(64).collect();

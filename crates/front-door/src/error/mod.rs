@@ -126,7 +126,9 @@ impl Failure {
             headers,
             body: match self {
                 Self::Refused(refusal) => Document::of(&refusal.to_string()).to_bytes(),
-                Self::Domain(Error { message, .. }) | Self::Unauthorized(message, _) | Self::Edge(_, message) => self.document(message).to_bytes(),
+                Self::Domain(Error { message, .. }) | Self::Unauthorized(message, _) | Self::Edge(_, message) => {
+                    self.document(message).to_bytes()
+                }
             },
         }
     }

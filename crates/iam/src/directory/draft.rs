@@ -103,7 +103,8 @@ impl<'a> Draft<'a> {
 
     pub(super) fn write(&mut self, kind: &'static str, key: &str, value: Option<Bytes>) {
         // A record that a change touches twice is written once, as it is in the end.
-        self.writes.retain(|write| (write.kind, write.key.as_str()) != (kind, key));
+        self.writes
+            .retain(|write| (write.kind, write.key.as_str()) != (kind, key));
         let key = key.to_owned();
         self.writes.push(Pending { kind, key, value });
     }

@@ -53,7 +53,9 @@ impl Directory {
     pub fn policy(&self, holder: &Holder, name: &str) -> Result<String, Error> {
         let known = self.shared.known.load();
         let document = known.attached(holder)?.by_name().get(name);
-        document.map(|document| document.text.to_string()).ok_or_else(|| no_policy(holder, name))
+        document
+            .map(|document| document.text.to_string())
+            .ok_or_else(|| no_policy(holder, name))
     }
 
     async fn change_policies(

@@ -169,7 +169,10 @@ async fn all(records: &dyn Records, kind: &str) -> Result<Vec<(String, u64, Byte
         let page = records.list(kind, "", after.as_deref(), PAGE).await?;
         let Some(last) = page.last() else { return Ok(all) };
         after = Some(last.key.clone());
-        all.extend(page.into_iter().map(|record| (record.key, record.revision, record.value)));
+        all.extend(
+            page.into_iter()
+                .map(|record| (record.key, record.revision, record.value)),
+        );
     }
 }
 

@@ -71,13 +71,21 @@ impl Directory {
         change.apply(&mut role)?;
         self.change(move |draft| {
             let holder = &role.holder;
-            let of_account = || draft.known.roles.values().filter(|role| role.holder.account == holder.account);
+            let of_account = || {
+                draft
+                    .known
+                    .roles
+                    .values()
+                    .filter(|role| role.holder.account == holder.account)
+            };
             if let Some(role) = of_account().find(|role| role.holder.name.eq_ignore_ascii_case(&holder.name)) {
                 return Err(Error::Exists(format!("There is already the {}.", role.holder)));
             }
             if of_account().count() >= MAX_ROLES {
                 let account = &holder.account;
-                return Err(Error::Quota(format!("Account {account} has {MAX_ROLES} roles, the most there may be.")));
+                return Err(Error::Quota(format!(
+                    "Account {account} has {MAX_ROLES} roles, the most there may be."
+                )));
             }
             let view = RoleView::of(&role);
             draft.put_role(role)?;
@@ -138,7 +146,11 @@ impl RoleChange {
             let problem = format!("{seconds} seconds is not from {least} (15 minutes) to {most} (12 hours)");
             return Err(Error::invalid("maxSessionDuration", problem));
         }
-        if self.description.as_ref().is_some_and(|text| text.chars().count() > MAX_DESCRIPTION) {
+        if self
+            .description
+            .as_ref()
+            .is_some_and(|text| text.chars().count() > MAX_DESCRIPTION)
+        {
             let problem = format!("has more than {MAX_DESCRIPTION} characters");
             return Err(Error::invalid("description", problem));
         }

@@ -10,10 +10,10 @@ use domain::{Principal, PrincipalKind};
 use jiff::{SignedDuration, Timestamp};
 use zeroize::Zeroizing;
 
+use super::Directory;
 use super::draft::Draft;
 use super::find::TEMPORARY;
 use super::record::{self, REVOKED};
-use super::Directory;
 use crate::keys::Key;
 use crate::names::{self, Holder};
 use crate::policy::{self, Caller, Context, Kind, Policy, Value, Values, trust};
@@ -86,13 +86,15 @@ impl Directory {
         let chained = matches!(caller.principal().kind, PrincipalKind::AssumedRole { .. });
         let lifetime = wanted.lifetime.unwrap_or(DEFAULT);
         if chained && lifetime > CHAINED {
-            let problem = "credentials of a role make others for at most 3600 seconds: ask for fewer, or use a user's key";
+            let problem =
+                "credentials of a role make others for at most 3600 seconds: ask for fewer, or use a user's key";
             return Err(Error::invalid("DurationSeconds", problem));
         }
         if let (Some(before), Some(now)) = (caller.source_identity(), wanted.source_identity)
             && before != now
         {
-            let problem = format!("is '{now}', but the caller's credentials have '{before}', which stays for the whole chain");
+            let problem =
+                format!("is '{now}', but the caller's credentials have '{before}', which stays for the whole chain");
             return Err(Error::invalid("SourceIdentity", problem));
         }
         let source_identity = wanted.source_identity.or(caller.source_identity());
@@ -180,7 +182,9 @@ impl Directory {
         }
         let now = self.shared.clock.now();
         // Never within the millisecond in which earlier ones of the same session were revoked.
-        let issued_ms = now.as_millisecond().max(self.shared.revocations.earliest(&principal.id));
+        let issued_ms = now
+            .as_millisecond()
+            .max(self.shared.revocations.earliest(&principal.id));
         let expires = now + SignedDuration::try_from(issue.lifetime).unwrap_or(SignedDuration::ZERO);
         let expires = Timestamp::from_second(expires.as_second()).unwrap_or(expires);
         let claims = Claims {

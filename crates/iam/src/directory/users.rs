@@ -24,14 +24,22 @@ impl Directory {
     pub async fn create_user(&self, holder: Holder) -> Result<UserView, Error> {
         names::check("userName", &holder.name, MAX_NAME)?;
         self.change(move |draft| {
-            let of_account = || draft.known.users.values().filter(|user| user.holder.account == holder.account);
+            let of_account = || {
+                draft
+                    .known
+                    .users
+                    .values()
+                    .filter(|user| user.holder.account == holder.account)
+            };
             // Two names that people cannot tell apart would be a trap.
             if let Some(user) = of_account().find(|user| user.holder.name.eq_ignore_ascii_case(&holder.name)) {
                 return Err(Error::Exists(format!("There is already the {}.", user.holder)));
             }
             if of_account().count() >= MAX_USERS {
                 let account = &holder.account;
-                return Err(Error::Quota(format!("Account {account} has {MAX_USERS} users, the most there may be.")));
+                return Err(Error::Quota(format!(
+                    "Account {account} has {MAX_USERS} users, the most there may be."
+                )));
             }
             let user = User {
                 id: names::random_id("AIDA", 17)?,
@@ -51,7 +59,12 @@ impl Directory {
     pub async fn delete_user(&self, holder: Holder) -> Result<(), Error> {
         self.change(move |draft| {
             let user = Arc::clone(draft.known.user(&holder)?);
-            let ids: Vec<_> = draft.known.keys_of(&holder).into_iter().map(|key| key.id().to_owned()).collect();
+            let ids: Vec<_> = draft
+                .known
+                .keys_of(&holder)
+                .into_iter()
+                .map(|key| key.id().to_owned())
+                .collect();
             for id in ids {
                 draft.remove_key(&id);
             }
@@ -72,9 +85,13 @@ impl Directory {
     pub fn users(&self, account: &domain::id::AccountId, after: Option<&str>, most: usize) -> Page<UserView> {
         let known = self.shared.known.load();
         let users = known.users.values().filter(|user| user.holder.account == *account);
-        Page::of(users, after, most, |user| &user.holder.name, |user| {
-            UserView::of(user, &known.keys_of(&user.holder))
-        })
+        Page::of(
+            users,
+            after,
+            most,
+            |user| &user.holder.name,
+            |user| UserView::of(user, &known.keys_of(&user.holder)),
+        )
     }
 
     /// Makes a key; the only moment at which its secret can be seen.
@@ -82,7 +99,8 @@ impl Directory {
         self.change(move |draft| {
             let user = Arc::clone(draft.known.user(&holder)?);
             if draft.known.keys_of(&holder).len() >= MAX_KEYS {
-                let problem = format!("The {holder} has {MAX_KEYS} access keys, the most there may be: delete one first.");
+                let problem =
+                    format!("The {holder} has {MAX_KEYS} access keys, the most there may be: delete one first.");
                 return Err(Error::Quota(problem));
             }
             add_key(draft, &user)
@@ -156,5 +174,6 @@ fn find_key(draft: &Draft<'_>, holder: &Holder, id: &str) -> Result<Arc<Key>, Er
     debug_assert!(holder.kind == HolderKind::User, "only users have keys");
     let key = draft.known.keys.get(id).filter(|key| key.holder() == Some(holder));
     let shown: String = id.chars().take(64).collect();
-    key.cloned().ok_or_else(|| Error::NotFound(format!("The {holder} has no access key '{shown}'.")))
+    key.cloned()
+        .ok_or_else(|| Error::NotFound(format!("The {holder} has no access key '{shown}'.")))
 }

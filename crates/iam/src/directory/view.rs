@@ -78,7 +78,9 @@ impl<T> Page<T> {
         name: impl Fn(&S) -> &String,
         view: impl Fn(&S) -> T,
     ) -> Self {
-        let mut rest = all.filter(|one| after.is_none_or(|after| name(one).as_str() > after)).peekable();
+        let mut rest = all
+            .filter(|one| after.is_none_or(|after| name(one).as_str() > after))
+            .peekable();
         let (mut items, mut last) = (Vec::new(), None);
         while items.len() < most
             && let Some(one) = rest.next()

@@ -124,10 +124,16 @@ async fn what_was_withdrawn_counts_no_more_for_a_body_that_is_still_arriving() {
     let pending = ours.check(&sent).unwrap();
     assert_eq!(verify(&pending), None);
     let id = view.access_key_id;
-    directory.set_key_enabled(home.alice.clone(), id.clone(), false).await.unwrap();
+    directory
+        .set_key_enabled(home.alice.clone(), id.clone(), false)
+        .await
+        .unwrap();
     assert_eq!(verify(&pending), Some(Refusal::UnrecognizedClient));
     assert_eq!(ours.check(&sent).err(), Some(Refusal::UnrecognizedClient));
-    directory.set_key_enabled(home.alice.clone(), id.clone(), true).await.unwrap();
+    directory
+        .set_key_enabled(home.alice.clone(), id.clone(), true)
+        .await
+        .unwrap();
 
     let pending = ours.check(&sent).unwrap();
     let (_, new) = directory.rotate_key(home.alice.clone(), id).await.unwrap();
@@ -152,7 +158,10 @@ async fn temporary_credentials_end_with_their_time_their_role_and_a_revocation()
     // The token belongs to its key, whole, and to no other.
     let other = home.temporary();
     for token in [&other.session_token, &temporary.session_token[1..], "", "x"] {
-        assert_eq!(ours.check(&by(&temporary, token)).err(), Some(Refusal::UnrecognizedClient));
+        assert_eq!(
+            ours.check(&by(&temporary, token)).err(),
+            Some(Refusal::UnrecognizedClient)
+        );
     }
     let bare = signed(&temporary.access_key_id, &temporary.secret, None, NOW);
     assert_eq!(ours.check(&bare).err(), Some(Refusal::UnrecognizedClient));
