@@ -25,10 +25,7 @@ const REQUIRED: [(&str, &[(&str, &str)]); 2] = [
             ("SECRET_ACCESS_KEY", "secret"),
         ],
     ),
-    (
-        "runtime.roles.NAME",
-        &[("ARN", "arn:aws:iam::123456789012:role/agent")],
-    ),
+    ("runtime.roles.NAME", &[("ARN", "arn:aws:iam::123456789012:role/agent")]),
 ];
 
 /// Section (empty: the top level) to its keys, each with its default as the page writes it.

@@ -118,8 +118,7 @@ async fn speak<S>(
     watch: Arc<Watch>,
     is_h2: bool,
     tls: &'static str,
-)
-where
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let config = &shared.door.config;

@@ -121,7 +121,12 @@ mod tests {
         };
         refused(own.issue(&wanted(ROLE)).await);
         role(&directory, "agent", &source.to_string()).await;
-        role(&directory, "others", "arn:aws:bedrock-agentcore:us-west-2:123456789012:runtime/other-*").await;
+        role(
+            &directory,
+            "others",
+            "arn:aws:bedrock-agentcore:us-west-2:123456789012:runtime/other-*",
+        )
+        .await;
         refused(own.issue(&wanted("arn:aws:iam::123456789012:role/others")).await);
         refused(own.issue(&wanted("not an ARN")).await);
         let issued = own.issue(&wanted(ROLE)).await.unwrap();

@@ -152,7 +152,10 @@ impl Wallet {
             self.lock().outstanding = left;
         };
         if timeout(REVOCATION * 2, taking).await.is_err() {
-            tracing::warn!(role = self.role, "credentials were still being issued at a session's end; they expire");
+            tracing::warn!(
+                role = self.role,
+                "credentials were still being issued at a session's end; they expire"
+            );
         }
         self.lock().current = None;
     }
@@ -240,7 +243,11 @@ pub(crate) async fn revoke(roles: &dyn Roles, outstanding: Vec<Outstanding>, now
             Ok(Err(error)) => error.to_string(),
             Err(_) => format!("no result after {} s", REVOCATION.as_secs()),
         };
-        tracing::warn!(access_key_id = one.access_key_id, error = said, "credentials could not be revoked; they expire");
+        tracing::warn!(
+            access_key_id = one.access_key_id,
+            error = said,
+            "credentials could not be revoked; they expire"
+        );
         Some(one)
     });
     join_all(each).await.into_iter().flatten().collect()
