@@ -10,4 +10,6 @@ mod harness;
 mod inlet;
 mod pages;
 mod protocols;
+mod provider;
 mod refusals;
+mod tokens;

@@ -449,6 +449,7 @@ impl Inner {
                 mount_path: super::hooks::mount_path(said),
             }),
             role: settings.role_arn.clone(),
+            authorizer: settings.authorizer.clone(),
         }
     }
 }

@@ -614,5 +614,6 @@ pub(crate) fn deployment() -> Deployment {
         header_allowlist: Vec::new(),
         storage: None,
         role: "arn:aws:iam::123456789012:role/agent".to_owned(),
+        authorizer: None,
     }
 }
