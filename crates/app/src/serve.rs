@@ -22,7 +22,7 @@ use runtime::RuntimeService;
 use runtime::artifacts::Artifacts;
 use runtime::catalog::Catalog;
 use runtime::control::{self, Control};
-use runtime::credentials::{NoRoles, Outside};
+use runtime::credentials::{Outside, Own};
 use runtime::invoke::Invoker;
 use runtime::journal::{self, Journal};
 use runtime::observe::{self, Observer};
@@ -273,7 +273,11 @@ impl Running {
             history: config.runtime.session.history,
         });
         let journal = journal.await?;
-        let roles = Outside::new(&config.runtime.roles, Arc::new(NoRoles), clock.clone());
+        let roles = Outside::new(
+            &config.runtime.roles,
+            Arc::new(Own::new(directory.clone())),
+            clock.clone(),
+        );
         let roles = Arc::new(roles.map_err(anyhow::Error::msg)?);
         let sessions = Router::new(session::Parts {
             config: config.runtime.session,

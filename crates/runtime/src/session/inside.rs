@@ -54,7 +54,7 @@ const NOTE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Inside {
     wallet: Arc<Wallet>,
-    _serving: [AbortOnDropHandle<()>; 2],
+    serving: [AbortOnDropHandle<()>; 2],
 }
 
 /// Where a sandbox's server listens in it.
@@ -88,7 +88,7 @@ impl Inside {
         let api = serve_api(Arc::clone(sandbox), shared.inlet.subscribe());
         Self {
             wallet,
-            _serving: [tokio::spawn(metadata), tokio::spawn(api)].map(AbortOnDropHandle::new),
+            serving: [tokio::spawn(metadata), tokio::spawn(api)].map(AbortOnDropHandle::new),
         }
     }
 
@@ -104,8 +104,8 @@ impl Inside {
 
     /// The sandbox has ended: its credentials are taken back.
     pub(super) async fn end(self) {
-        let Self { wallet, _serving } = self;
-        drop(_serving);
+        let Self { wallet, serving } = self;
+        drop(serving);
         wallet.close().await;
     }
 }
