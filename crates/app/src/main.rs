@@ -1,7 +1,7 @@
 //! `eyot`: an agent runtime of one's own that speaks the Amazon Bedrock AgentCore API.
 //!
 //! This crate puts the pieces together and holds no rules: [`serve`] assembles the server, [`deploy`] and [`invoke`]
-//! are its clients and [`sessions`] its windows, [`quickstart`] is both at once for a newcomer.
+//! are its clients and [`sessions`] its windows, [`traces`] sends spans to a collector, [`quickstart`] is both at once for a newcomer.
 
 mod client;
 mod config;
@@ -13,6 +13,7 @@ mod node;
 mod quickstart;
 mod serve;
 mod sessions;
+mod traces;
 
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;

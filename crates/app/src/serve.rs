@@ -8,6 +8,7 @@
 use crate::config::{Config, Layers, LogFormat};
 use crate::data_dir::{DataDir, ServerFile};
 use crate::node::Tenure;
+use crate::traces;
 use anyhow::{Context, bail};
 use domain::Clock;
 use domain::id::Region;
@@ -21,6 +22,7 @@ use runtime::control::{self, Control};
 use runtime::invoke::Invoker;
 use runtime::journal::{self, Journal};
 use runtime::observe::{self, Observer};
+use runtime::service;
 use runtime::session::{self, Router};
 use runtime::throttle::SessionRate;
 use sandbox::managed::Runtimes;
@@ -42,7 +44,7 @@ use tracing_subscriber::EnvFilter;
 
 /// How long ending the sandboxes may take beyond the grace that agents get.
 const END_GRACE: Duration = Duration::from_secs(5);
-/// How long writing down the last sessions may take.
+/// How long writing down the last sessions and sending the last traces may take, at the same time.
 const FLUSH: Duration = Duration::from_secs(5);
 
 /// Arguments of `eyot serve`; each overrides the configuration file and the environment.
@@ -210,6 +212,7 @@ pub(crate) struct Running {
     control: Control,
     sessions: Router,
     journal: Journal,
+    exporter: Option<traces::Exporter>,
     readiness: Readiness,
     shutdown: CancellationToken,
     serving: JoinHandle<Drained>,
@@ -263,7 +266,7 @@ impl Running {
             config: config.runtime.session,
             driver,
             clock: clock.clone(),
-            metrics: runtime_metrics,
+            metrics: runtime_metrics.clone(),
             node: tenure.node(),
             journal: journal.clone(),
             storage_dir: dir.path().join("storage"),
@@ -315,15 +318,18 @@ impl Running {
             clock: clock.clone(),
             closing: shutdown.clone(),
         });
-        let service = RuntimeService::new(
-            config.region.clone(),
-            config.account.clone(),
-            control.clone(),
+        let (tracer, exporter) =
+            traces::start(config.traces, tenure.node().owner, clock.clone(), &runtime_metrics)?.unzip();
+        let service = RuntimeService::new(service::Parts {
+            region: config.region.clone(),
+            account: config.account.clone(),
+            control: control.clone(),
             catalog,
-            Invoker::new(sessions.clone()),
+            invoker: Invoker::new(sessions.clone()),
             artifacts,
             observer,
-        );
+            tracer,
+        });
 
         let readiness = Readiness::default();
         let wiring = Wiring {
@@ -352,6 +358,7 @@ impl Running {
             control,
             sessions,
             journal,
+            exporter,
             readiness,
             shutdown,
             serving,
@@ -381,9 +388,19 @@ impl Running {
         if left > 0 {
             tracing::warn!("{left} sessions have not ended; the next start takes them over or removes what remains");
         }
-        if timeout(FLUSH, self.journal.flush()).await.is_err() {
-            tracing::warn!("the last sessions could not be written down; the next start finds what is left of them");
-        }
+        let write_down = async {
+            if timeout(FLUSH, self.journal.flush()).await.is_err() {
+                tracing::warn!(
+                    "the last sessions could not be written down; the next start finds what is left of them"
+                );
+            }
+        };
+        let send_traces = async {
+            if let Some(exporter) = self.exporter {
+                exporter.stop(FLUSH).await;
+            }
+        };
+        tokio::join!(write_down, send_traces);
         self.tenure.end().await;
         match drained {
             Drained::Clean => Ok(()),

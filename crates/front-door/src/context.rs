@@ -36,9 +36,10 @@ pub(crate) struct Context {
     pub(crate) ticket: Option<Ticket>,
     /// Keeps the connection from counting as idle.
     pub(crate) busy: Busy,
+    /// When its head had been read.
+    pub(crate) started: Instant,
     method: Method,
     peer: SocketAddr,
-    started: Instant,
 }
 
 impl Context {

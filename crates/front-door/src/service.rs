@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use domain::{Error, Principal};
 use http::{HeaderMap, Method, StatusCode};
 use std::fmt;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 /// One service of the API.
@@ -46,6 +47,8 @@ pub struct Call {
     pub caller: Principal,
     /// Given back to the client as `x-amzn-RequestId`.
     pub request_id: Uuid,
+    /// When its head had been read.
+    pub received: Instant,
 }
 
 /// A successful answer to a [`Call`].

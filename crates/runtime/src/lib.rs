@@ -2,7 +2,7 @@
 //!
 //! Read in this order: `service` (which operation goes where), then either `control` (runtimes, versions, endpoints)
 //! with `artifacts` (what they run), or `catalog` (what an endpoint serves), `invoke`, `session` and `upstream` (the
-//! way of an invocation). `deployment` is what the two sides hand to each other.
+//! way of an invocation). `deployment` is what the two sides hand to each other; `trace` follows an invocation.
 //!
 //! Invariant: nothing here knows an HTTP status code or an exception name of the edge; failures are [`domain::Error`].
 
@@ -22,6 +22,7 @@ pub mod service;
 pub mod session;
 pub mod switches;
 pub mod throttle;
+pub mod trace;
 mod upstream;
 
 pub use config::Config;

@@ -14,6 +14,7 @@ use crate::control::{self, Control, own_account, own_arn};
 use crate::invoke::Invoker;
 use crate::observe::{self, Observer};
 use crate::throttle::Throttle;
+use crate::trace::{Recording, Tracer};
 use api::operations as op;
 use async_trait::async_trait;
 use domain::arn::ResourceArn;
@@ -50,7 +51,29 @@ pub struct RuntimeService {
     invoker: Invoker,
     artifacts: Arc<Artifacts>,
     observer: Observer,
+    tracer: Option<Tracer>,
     throttle: Throttle,
+}
+
+/// What the service is made of: a control plane that has recovered, and the `catalog` and `artifacts` that it was made with.
+#[derive(Debug)]
+pub struct Parts {
+    /// The region that this server plays.
+    pub region: Region,
+    /// The account that this server plays.
+    pub account: AccountId,
+    /// Control operations.
+    pub control: Control,
+    /// What endpoints serve.
+    pub catalog: Catalog,
+    /// The way to agents.
+    pub invoker: Invoker,
+    /// The built-in artifact store.
+    pub artifacts: Arc<Artifacts>,
+    /// What operators ask.
+    pub observer: Observer,
+    /// Traces of invocations; none if nobody wants them.
+    pub tracer: Option<Tracer>,
 }
 
 /// Whom a data plane call is for.
@@ -61,17 +84,19 @@ struct Address {
 }
 
 impl RuntimeService {
-    /// Over a control plane that has recovered; `catalog` and `artifacts` are the ones that it was made with.
+    /// Puts the parts together.
     #[must_use]
-    pub fn new(
-        region: Region,
-        account: AccountId,
-        control: Control,
-        catalog: Catalog,
-        invoker: Invoker,
-        artifacts: Arc<Artifacts>,
-        observer: Observer,
-    ) -> Self {
+    pub fn new(parts: Parts) -> Self {
+        let Parts {
+            region,
+            account,
+            control,
+            catalog,
+            invoker,
+            artifacts,
+            observer,
+            tracer,
+        } = parts;
         Self {
             region,
             account,
@@ -81,7 +106,15 @@ impl RuntimeService {
             invoker,
             artifacts,
             observer,
+            tracer,
         }
+    }
+
+    async fn invoke(&self, call: Call, trace: &mut Recording) -> Result<Reply, Error> {
+        let address = self.locate(&call.input, true)?;
+        self.throttle.invoke(&address.runtime)?;
+        let target = self.catalog.resolve(&address.runtime, Some(&address.endpoint))?;
+        self.invoker.invoke(call, target, trace).await
     }
 
     async fn stop_session(&self, input: &Map<String, Value>) -> Result<Reply, Error> {
@@ -157,10 +190,11 @@ impl Service for RuntimeService {
 
     async fn call(&self, call: Call) -> Result<Reply, Error> {
         if call.operation == op::INVOKE_AGENT_RUNTIME {
-            let address = self.locate(&call.input, true)?;
-            self.throttle.invoke(&address.runtime)?;
-            let target = self.catalog.resolve(&address.runtime, Some(&address.endpoint))?;
-            return self.invoker.invoke(call, target).await;
+            let mut trace = Recording::begin(self.tracer.as_ref(), &call);
+            return self
+                .invoke(call, &mut trace)
+                .await
+                .inspect_err(|error| trace.failed(error));
         }
         if call.operation == op::STOP_RUNTIME_SESSION {
             return self.stop_session(&call.input).await;

@@ -192,6 +192,7 @@ async fn call(
         headers: parts.headers,
         caller: proven.caller,
         request_id: context.request_id,
+        received: context.started,
     };
     let reply = service.call(call).await;
     blame(verdict.as_ref(), allowance.member)?;
