@@ -118,7 +118,8 @@ def test_tokens_are_refused_with_the_reason(stage):
 
 def test_rules_of_client_and_scope(stage):
     """Rules are ANDed; each refusal names the claim."""
-    arn = protect(stage.server, stage.signed_arn, "strict_plain", stage.provider, allowedClients=["backend"], allowedScopes=["invoke"])
+    rules = {"allowedClients": ["backend"], "allowedScopes": ["invoke"]}
+    arn = protect(stage.server, stage.signed_arn, "strict_plain", stage.provider, **rules)
     assert call(stage, stage.provider.token(OTHER), arn=arn).status_code == 200, "no audience was asked for"
     refused(call(stage, stage.provider.token_of_user("maria"), arn=arn), 401, "Claim 'client_id' value mismatch")
 
@@ -166,7 +167,8 @@ def moody(stage):
     """A provider that a test may stop and change, with a runtime of its own; answers (provider, a function that calls)."""
     provider = Provider().start()
     try:
-        arn = protect(stage.server, stage.signed_arn, f"moody_{provider.issuer.rsplit(':')[-1]}", provider, allowedAudience=[AGENTS])
+        name = f"moody_{provider.issuer.rsplit(':')[-1]}"
+        arn = protect(stage.server, stage.signed_arn, name, provider, allowedAudience=[AGENTS])
         yield provider, lambda token: call(stage, token, arn=arn)
     finally:
         provider.stop()
