@@ -165,7 +165,7 @@ class Visitor:
 
     def calls(self):
         """The invocations that the page sent."""
-        return [r for r in self.requests if r.method == "POST" and r.url.startswith(f"{self.stage.server.url}/runtimes/")]
+        return [r for r in self.requests if r.method == "POST" and "/invocations?" in r.url]
 
     def asked_provider(self, path):
         """The parameters of the page's requests to a path of the provider."""
@@ -208,7 +208,9 @@ def test_signs_in_with_pkce_streams_and_keeps_the_conversation(stage, visitor):
     assert json.loads(visitor.answered("recall"))["memory"] == ["I like rivers"]
     assert len({call.headers[SESSION] for call in visitor.calls()}) == 1
 
-    visitor.button("New conversation").click()
+    with visitor.page.expect_response(re.compile("/stopruntimesession[?]")) as stopped:
+        visitor.button("New conversation").click()
+    assert stopped.value.status == 200, stopped.value.text()
     expect(visitor.log.locator(".text")).to_have_count(0)
     assert json.loads(visitor.answered("recall"))["memory"] == []
     assert len({call.headers[SESSION] for call in visitor.calls()}) == 2

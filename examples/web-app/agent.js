@@ -13,14 +13,13 @@ export class CallError extends Error {
 
 /** The identifiers of the providers whose tokens the agent takes (RFC 9728); no token is needed to ask. */
 export async function providersOf(config) {
-  const path = '.well-known/oauth-protected-resource';
-  const reply = await request(config, `${path}?${new URLSearchParams({ qualifier: config.qualifier })}`, {});
+  const reply = await request(config, 'invocations/.well-known/oauth-protected-resource', {});
   return (await reply.json()).authorization_servers ?? [];
 }
 
 /** Sends a prompt and yields the pieces of the answer as text. A session id has 33 characters or more. */
 export async function* invoke(config, { token, session, prompt, signal }) {
-  const reply = await request(config, `?${new URLSearchParams({ qualifier: config.qualifier })}`, {
+  const reply = await request(config, 'invocations', {
     method: 'POST',
     headers: {
       Authorization: `Bearer ${token}`,
@@ -48,6 +47,12 @@ export async function* invoke(config, { token, session, prompt, signal }) {
   }
 }
 
+/** Ends a session, so that what it holds is free before its idle time is over. */
+export async function stop(config, { token, session }) {
+  const headers = { Authorization: `Bearer ${token}`, [SESSION]: session };
+  await request(config, 'stopruntimesession', { method: 'POST', headers, keepalive: true });
+}
+
 /** What of a piece is to be read. Agents differ: let it know what yours sends. */
 function textOf(piece) {
   if (typeof piece === 'string') {
@@ -71,10 +76,9 @@ function parsed(text) {
   }
 }
 
-async function request(config, rest, options) {
-  const arn = encodeURIComponent(config.agentRuntimeArn);
-  const slash = rest.startsWith('?') ? '' : '/';
-  const address = `${config.endpoint.replace(/\/$/, '')}/runtimes/${arn}/invocations${slash}${rest}`;
+async function request(config, path, options) {
+  const runtime = `${config.endpoint.replace(/\/$/, '')}/runtimes/${encodeURIComponent(config.agentRuntimeArn)}`;
+  const address = `${runtime}/${path}?${new URLSearchParams({ qualifier: config.qualifier })}`;
   const reply = await fetch(address, options).catch((error) => {
     if (error.name === 'AbortError') {
       throw error;

@@ -3,7 +3,7 @@
 // A conversation is a session id and what was said with it. The agent remembers by the session id; the page keeps what
 // was said for itself, so that a reload shows it again. Each user of this browser has a conversation of their own.
 
-import { CallError, invoke, providersOf } from './agent.js';
+import { CallError, invoke, providersOf, stop } from './agent.js';
 import { Login, LoginError } from './login.js';
 
 const DRAFT = 'draft';
@@ -64,6 +64,14 @@ function show() {
 
 function begin() {
   return { session: crypto.randomUUID(), said: [] };
+}
+
+/** Only a courtesy: a session that nobody ends ends by itself. */
+async function end({ session, said }) {
+  const token = said.length > 0 && (await login.token().catch(() => null));
+  if (token) {
+    await stop(config, { token, session }).catch(() => {});
+  }
 }
 
 function storageKey() {
@@ -193,6 +201,7 @@ $('sign-in').addEventListener('click', shown(() => login.signIn()));
 $('again').addEventListener('click', shown(() => signInAgain($('message').value)));
 $('sign-out').addEventListener('click', shown(async () => {
   running?.abort();
+  end(conversation);
   localStorage.removeItem(storageKey());
   conversation = null;
   const left = login.signOut();
@@ -201,6 +210,7 @@ $('sign-out').addEventListener('click', shown(async () => {
 }));
 $('new').addEventListener('click', () => {
   calm();
+  end(conversation);
   conversation = begin();
   save();
   $('conversation').replaceChildren();
