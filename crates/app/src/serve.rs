@@ -10,8 +10,7 @@ use crate::data_dir::{DataDir, ServerFile};
 use crate::node::Tenure;
 use anyhow::{Context, bail};
 use domain::Clock;
-use domain::id::Region;
-use front_door::auth::{Keys, Scope, Verifier};
+use front_door::auth::{Keys, Verifier};
 use front_door::server::{Drained, Readiness, Server, Wiring};
 use iam::keys;
 use prometheus_client::registry::Registry;
@@ -329,7 +328,7 @@ impl Running {
         let readiness = Readiness::default();
         let wiring = Wiring {
             services: vec![Arc::new(service)],
-            verifier: Verifier::new(keys, scope(&config.region), clock),
+            verifier: Verifier::new(keys, config.region.as_str(), clock),
             metrics,
             registry: Arc::new(registry),
             readiness: readiness.clone(),
@@ -403,14 +402,6 @@ pub(crate) async fn read_root_key(dir: &DataDir) -> anyhow::Result<(String, Stri
     match keys::read_root(&store, &master).await? {
         Some((id, secret)) => Ok((id, secret.as_str().to_owned())),
         None => bail!("{} holds no root key", dir.state().display()),
-    }
-}
-
-/// Both planes are signed for the same service name.
-fn scope(region: &Region) -> Scope {
-    Scope {
-        region: region.to_string(),
-        service: "bedrock-agentcore".to_owned(),
     }
 }
 

@@ -41,6 +41,13 @@ macro_rules! text_id {
             }
         }
 
+        /// So that a map can be asked with a text.
+        impl std::borrow::Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+
         impl TryFrom<String> for $name {
             type Error = Invalid;
             fn try_from(value: String) -> Result<Self, Invalid> {

@@ -5,7 +5,7 @@
 #![allow(clippy::print_stdout, reason = "a measurement for people")]
 
 use aws_lc_rs::digest::{SHA256, digest};
-use front_door::auth::{AccessKey, Keys, Scope, Verifier};
+use front_door::auth::{AccessKey, Keys, Refusal, Service, Shown, Verifier};
 use http::request::Parts;
 use jiff::Timestamp;
 use std::hint::black_box;
@@ -29,13 +29,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         enabled: true,
     };
     let now: Timestamp = text(&table["now"]).parse()?;
-    let scope = Scope {
-        region: text(&table["region"]),
-        service: "bedrock-agentcore".to_owned(),
-    };
     let verifier = Verifier::new(
         Arc::new(Keys::in_memory([key])?),
-        scope,
+        &text(&table["region"]),
         domain::Clock::from_fn(move || now),
     );
 
@@ -57,9 +53,17 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .headers
         .insert("x-amzn-bedrock-agentcore-runtime-session-id", "another".parse()?);
 
-    let verify = |parts: &Parts| verifier.check_head(parts).and_then(|pending| pending.verify(&hash));
+    let verify = |parts: &Parts| {
+        let shown = Shown::of(parts)?;
+        let pending = verifier.check_head(parts, &shown, Service::AgentCore)?;
+        pending.verify(&hash)
+    };
+    let head = |parts: &Parts| -> Result<(), Refusal> {
+        let shown = Shown::of(parts)?;
+        verifier.check_head(parts, &shown, Service::AgentCore).map(drop)
+    };
     assert!(verify(&good).is_ok() && verify(&wrong).is_err());
-    measure("head only", || drop(black_box(verifier.check_head(black_box(&good)))));
+    measure("head only", || drop(black_box(head(black_box(&good)))));
     measure("head and signature", || drop(black_box(verify(black_box(&good)))));
     measure("a wrong signature", || drop(black_box(verify(black_box(&wrong)))));
     // About what a canonical request has; most of the cost on a processor without SHA instructions.

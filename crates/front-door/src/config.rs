@@ -1,5 +1,6 @@
 //! What an operator can set about sockets, TLS and the limits of requests.
 
+use ipnet::IpNet;
 use jiff::fmt::serde::unsigned_duration::friendly::compact::required as duration;
 use serde::Deserialize;
 use std::path::PathBuf;
@@ -58,6 +59,12 @@ pub struct Config {
     pub open_metrics: bool,
     /// HTTP/2 requests at once on one connection.
     pub max_streams_per_connection: u32,
+    /// Where clients reach this server, such as `https://agents.example.com`, when its own `Host` does not say it.
+    pub public_url: Option<String>,
+    /// Networks of proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Origins of pages that may call agents from a browser; `*` is any.
+    pub cors_origins: Vec<String>,
 }
 
 impl Default for Config {
@@ -83,6 +90,9 @@ impl Default for Config {
             drain_grace: Duration::from_secs(30),
             open_metrics: true,
             max_streams_per_connection: 128,
+            public_url: None,
+            trusted_proxies: Vec::new(),
+            cors_origins: vec!["*".to_owned()],
         }
     }
 }

@@ -6,11 +6,13 @@
 //! Invariant: neither a body nor a secret is ever logged here.
 
 use crate::admit::Ticket;
+use crate::cors::Grant;
+use crate::error::Dialect;
+use crate::forwarded::Origin;
 use crate::metrics::CallMetrics;
 use crate::server::watch::Busy;
 use api::Operation;
 use http::{Method, StatusCode};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -36,14 +38,19 @@ pub(crate) struct Context {
     pub(crate) ticket: Option<Ticket>,
     /// Keeps the connection from counting as idle.
     pub(crate) busy: Busy,
+    /// Where the request came from.
+    pub(crate) origin: Origin,
+    /// In which form the client reads an error.
+    pub(crate) dialect: Dialect,
+    /// Leave for a page of another origin to read the answer.
+    pub(crate) cors: Option<Grant>,
     method: Method,
-    peer: SocketAddr,
     started: Instant,
 }
 
 impl Context {
     /// A request that has just been read; `metrics` is used until it is routed.
-    pub(crate) fn new(method: Method, peer: SocketAddr, busy: Busy, metrics: Arc<CallMetrics>) -> Self {
+    pub(crate) fn new(method: Method, origin: Origin, busy: Busy, metrics: Arc<CallMetrics>) -> Self {
         Self {
             request_id: Uuid::new_v4(),
             operation: None,
@@ -54,8 +61,10 @@ impl Context {
             complete: false,
             ticket: None,
             busy,
+            origin,
+            dialect: Dialect::Json,
+            cors: None,
             method,
-            peer,
             started: Instant::now(),
         }
     }
@@ -77,7 +86,7 @@ impl Drop for Context {
                     complete = self.complete,
                     micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
                     access_key_id = self.access_key_id.as_deref(),
-                    peer = %self.peer,
+                    peer = %self.origin.address,
                 )
             };
         }

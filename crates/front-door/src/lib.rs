@@ -6,12 +6,15 @@
 //! Invariant: an unverified caller costs no sandbox and no unbounded memory. Invariant: this crate starts nothing.
 
 mod admit;
+pub mod audit;
 pub mod auth;
 pub mod body;
 mod call;
 mod config;
 mod context;
+mod cors;
 mod error;
+pub mod forwarded;
 mod headers;
 pub mod join;
 mod metrics;

@@ -5,9 +5,12 @@
 //! whose input keeps every constraint of the model.
 
 use crate::body::{Incoming, Outgoing};
+use crate::forwarded::Origin;
 use async_trait::async_trait;
-use domain::{Error, Principal};
+use domain::{Error, Kind, Principal};
 use http::{HeaderMap, Method, StatusCode};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use uuid::Uuid;
@@ -21,6 +24,14 @@ pub trait Service: Send + Sync + fmt::Debug {
     /// Answers one of [`Service::operations`]. Dropped when the client goes away; must be cancellation safe.
     async fn call(&self, call: Call) -> Result<Reply, Error>;
 
+    /// What a call would do to what. The front door asks before it makes the call, and makes it only if policies allow
+    /// every action on every resource. Must be quick; a resource that does not exist is named all the same, so that who
+    /// may not call learns nothing.
+    fn access(&self, operation: &'static api::Operation, input: &serde_json::Map<String, serde_json::Value>) -> Access;
+
+    /// The same for a call of one of [`Service::own_routes`]. An error where the path means nothing.
+    fn own_access(&self, call: &OwnCall) -> Result<Access, Error>;
+
     /// First path segments below `/_eyot/` that this service answers, such as `artifacts`.
     fn own_routes(&self) -> &'static [&'static str] {
         &[]
@@ -28,6 +39,75 @@ pub trait Service: Send + Sync + fmt::Debug {
 
     /// Answers a signed request below one of [`Service::own_routes`].
     async fn call_own(&self, call: OwnCall) -> Result<OwnReply, Error>;
+
+    /// Whether this service answers the calls of STS, which are not of the model: form-encoded requests for `/`, as AWS's
+    /// query protocol has them. At most one service does.
+    fn answers_sts(&self) -> bool {
+        false
+    }
+
+    /// Answers a call of STS, its own errors included, because they are XML with names that only STS has.
+    async fn call_sts(&self, _call: StsCall) -> Result<OwnReply, Error> {
+        Err(Error::new(Kind::Unsupported, "STS is not part of this server."))
+    }
+}
+
+/// What a call would do to what, in the words of policies.
+#[derive(Debug, Clone, Default)]
+pub struct Access {
+    /// Such as `bedrock-agentcore:InvokeAgentRuntime`. Each must be allowed.
+    pub actions: Vec<Cow<'static, str>>,
+    /// On each of these.
+    pub resources: Vec<Resource>,
+    /// Tags that the call would set: `aws:RequestTag/…`.
+    pub request_tags: Vec<(String, String)>,
+    /// Further condition keys and their values, such as `bedrock-agentcore:subnets`.
+    pub keys: Vec<(&'static str, Vec<String>)>,
+}
+
+/// Something that policies name.
+#[derive(Debug, Clone)]
+pub struct Resource {
+    /// Its ARN.
+    pub arn: Arc<str>,
+    /// Its tags: `aws:ResourceTag/…`.
+    pub tags: Arc<BTreeMap<String, String>>,
+}
+
+impl Access {
+    /// One action on one resource.
+    #[must_use]
+    pub fn of(action: impl Into<Cow<'static, str>>, arn: impl Into<Arc<str>>) -> Self {
+        Self {
+            actions: vec![action.into()],
+            resources: vec![Resource::untagged(arn)],
+            ..Self::default()
+        }
+    }
+}
+
+impl Resource {
+    /// One without tags and without a policy of its own.
+    #[must_use]
+    pub fn untagged(arn: impl Into<Arc<str>>) -> Self {
+        Self {
+            arn: arn.into(),
+            tags: Arc::default(),
+        }
+    }
+}
+
+/// A call of STS. Some of its actions are for callers who have no credentials yet.
+#[derive(Debug)]
+pub struct StsCall {
+    /// The decoded parameters of the query and of the body, `Action` and `Version` among them; no credentials.
+    pub parameters: Vec<(String, String)>,
+    /// Who signed; nobody for an unsigned call.
+    pub caller: Option<Arc<Principal>>,
+    /// Where the call comes from.
+    pub origin: Origin,
+    /// Given back to the client as `x-amzn-RequestId`, and in the document.
+    pub request_id: Uuid,
 }
 
 /// A call of a modelled operation: authenticated, admitted, validated.

@@ -6,6 +6,7 @@
 //!
 //! Invariant: nothing here knows an HTTP status code or an exception name of the edge; failures are [`domain::Error`].
 
+mod access;
 pub mod artifacts;
 pub mod catalog;
 mod config;

@@ -8,6 +8,7 @@
 //! ARN does the work of `qualifier`; if both are there they must agree. An id needs `accountId` to be invoked, as AWS
 //! demands. Another account is denied, another region is not found; both answers name what this server is.
 
+use crate::access::Words;
 use crate::artifacts::Artifacts;
 use crate::catalog::Catalog;
 use crate::control::{self, Control, own_account, own_arn};
@@ -19,7 +20,7 @@ use async_trait::async_trait;
 use domain::arn::ResourceArn;
 use domain::id::{AccountId, EndpointName, Region, RuntimeId, SessionId};
 use domain::{Error, Kind};
-use front_door::service::{Call, OwnCall, OwnReply, Reply, Service};
+use front_door::service::{Access, Call, OwnCall, OwnReply, Reply, Service};
 use serde_json::{Map, Value};
 use std::sync::Arc;
 
@@ -51,6 +52,7 @@ pub struct RuntimeService {
     artifacts: Arc<Artifacts>,
     observer: Observer,
     throttle: Throttle,
+    words: Words,
 }
 
 /// Whom a data plane call is for.
@@ -73,6 +75,7 @@ impl RuntimeService {
         observer: Observer,
     ) -> Self {
         Self {
+            words: Words::new(&region, &account, catalog.clone()),
             region,
             account,
             throttle: Throttle::new(control.rates()),
@@ -167,6 +170,21 @@ impl Service for RuntimeService {
         }
         self.throttle.control(call.operation)?;
         self.control.call(call.operation, call.input).await.map(Reply::Document)
+    }
+
+    fn access(&self, operation: &'static api::Operation, input: &Map<String, Value>) -> Access {
+        self.words.of(operation, input)
+    }
+
+    fn own_access(&self, call: &OwnCall) -> Result<Access, Error> {
+        match call.path.first().map(String::as_str) {
+            Some(ARTIFACTS) => Ok(self.words.artifact(&call.method, &call.path[1..])),
+            Some(observe::SESSIONS | observe::USAGE) => {
+                let action = observe::action(&call.method, &call.path)?;
+                Ok(self.words.sessions(action, &call.query))
+            }
+            _ => Err(Error::not_found("There is nothing here.")),
+        }
     }
 
     fn own_routes(&self) -> &'static [&'static str] {

@@ -6,6 +6,7 @@
 //!
 //! Invariant: [`parse`] answers for any bytes without a panic and without an allocation, unless it refuses.
 
+use super::presigned::MAX_EXPIRES;
 use std::fmt;
 
 /// Longest header that is looked at. Real ones have 200 to 600 bytes.
@@ -108,6 +109,15 @@ pub enum Malformed {
         "SignedHeaders must be up to {MAX_SIGNED_HEADERS} lower-case header names in ascending order, each once, joined by ';', got '{0}'."
     )]
     SignedHeaders(String),
+    /// A presigned query lacks a parameter.
+    #[error("The request is presigned, but '{0}' is not in the query. Presign it again, and do not cut its URL.")]
+    NotInQuery(&'static str),
+    /// A parameter of a presigned query is not what it should be.
+    #[error("The presigned query's '{0}' {1}.")]
+    Query(&'static str, &'static str),
+    /// A presigned query is good for no time, or for too long.
+    #[error("X-Amz-Expires must be between 1 and {MAX_EXPIRES} seconds, not '{0}'.")]
+    Expires(String),
     /// The signature is not 64 digits.
     #[error("Signature must be 64 lower-case hexadecimal digits, got '{0}'.")]
     Signature(String),
@@ -152,48 +162,54 @@ pub fn parse(header: &[u8]) -> Result<Authorization<'_>, Malformed> {
     let credential = credential.ok_or(Malformed::Missing("Credential"))?;
     let signed_headers = signed_headers.ok_or(Malformed::Missing("SignedHeaders"))?;
     let signature = signature.ok_or(Malformed::Missing("Signature"))?;
+    Authorization::of(credential, signed_headers, signature)
+}
 
-    let mut elements = split(credential, b'/');
-    let (Some(access_key_id), Some(day), Some(region), Some(service), Some(terminator), None) = (
-        elements.next(),
-        elements.next(),
-        elements.next(),
-        elements.next(),
-        elements.next(),
-        elements.next(),
-    ) else {
-        return Err(Malformed::Elements(quote(credential)));
-    };
-    let is_id = |v: &str| v.len() <= MAX_ACCESS_KEY_ID && v.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-    let wrong = |expected, value| {
-        Err(Malformed::Credential {
-            expected,
-            value: quote(value),
+impl<'a> Authorization<'a> {
+    /// Reads the three parameters, which a presigned query has too.
+    pub(super) fn of(credential: &'a str, signed_headers: &'a str, signature: &'a str) -> Result<Self, Malformed> {
+        let mut elements = split(credential, b'/');
+        let (Some(access_key_id), Some(day), Some(region), Some(service), Some(terminator), None) = (
+            elements.next(),
+            elements.next(),
+            elements.next(),
+            elements.next(),
+            elements.next(),
+            elements.next(),
+        ) else {
+            return Err(Malformed::Elements(quote(credential)));
+        };
+        let is_id = |v: &str| v.len() <= MAX_ACCESS_KEY_ID && v.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        let wrong = |expected, value| {
+            Err(Malformed::Credential {
+                expected,
+                value: quote(value),
+            })
+        };
+        if access_key_id.is_empty() || !is_id(access_key_id) {
+            return wrong("an access key id of letters and digits", access_key_id);
+        }
+        if day.len() != 8 || !day.bytes().all(|b| b.is_ascii_digit()) {
+            return wrong("a date of the form YYYYMMDD", day);
+        }
+        if region.is_empty() {
+            return wrong("a region", region);
+        }
+        if service.is_empty() {
+            return wrong("a service", service);
+        }
+        if terminator != TERMINATOR {
+            return Err(Malformed::Terminator(quote(terminator)));
+        }
+        Ok(Authorization {
+            access_key_id,
+            day,
+            region,
+            service,
+            signed_headers: SignedHeaders::parse(signed_headers)?,
+            signature: lower_hex(signature.as_bytes()).ok_or_else(|| Malformed::Signature(quote(signature)))?,
         })
-    };
-    if access_key_id.is_empty() || !is_id(access_key_id) {
-        return wrong("an access key id of letters and digits", access_key_id);
     }
-    if day.len() != 8 || !day.bytes().all(|b| b.is_ascii_digit()) {
-        return wrong("a date of the form YYYYMMDD", day);
-    }
-    if region.is_empty() {
-        return wrong("a region", region);
-    }
-    if service.is_empty() {
-        return wrong("a service", service);
-    }
-    if terminator != TERMINATOR {
-        return Err(Malformed::Terminator(quote(terminator)));
-    }
-    Ok(Authorization {
-        access_key_id,
-        day,
-        region,
-        service,
-        signed_headers: SignedHeaders::parse(signed_headers)?,
-        signature: lower_hex(signature.as_bytes()).ok_or_else(|| Malformed::Signature(quote(signature)))?,
-    })
 }
 
 impl<'a> SignedHeaders<'a> {

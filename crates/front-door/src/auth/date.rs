@@ -40,6 +40,24 @@ impl Signed {
         }
     }
 
+    /// From `X-Amz-Date` of a presigned query.
+    pub(super) fn from_query(text: &str) -> Result<Self, Refusal> {
+        let signed = Self::parse(text).filter(|_| text.ends_with('Z'));
+        signed.ok_or_else(|| Refusal::BadDate(quote(text)))
+    }
+
+    /// Refuses a moment after which more than `expires` seconds have passed, or that is still too far away.
+    pub(super) fn check_presigned(&self, expires: u32, now: Timestamp) -> Result<(), Refusal> {
+        let (signed, now) = (self.seconds, now.as_second());
+        if now > signed.saturating_add(i64::from(expires)) {
+            return Err(Refusal::PresignedExpired { signed, expires, now });
+        }
+        if signed > now + MAX_SKEW_SECONDS {
+            return Err(Refusal::NotYetCurrent { signed, now });
+        }
+        Ok(())
+    }
+
     fn parse(text: &str) -> Option<Self> {
         if let Some(seconds) = iso_basic(text.as_bytes()) {
             return Some(Self {

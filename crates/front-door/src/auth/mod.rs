@@ -1,4 +1,4 @@
-//! Who calls: Signature Version 4 from the request's headers.
+//! Who calls: Signature Version 4, in the request's headers or in its query, and bearer tokens.
 //!
 //! Verification has two halves, because a client of this service usually does not say what its body hashes to.
 //! [`Verifier::check_head`] does everything that the head alone allows: it parses the header, checks clock and scope,
@@ -6,7 +6,7 @@
 //! client signed an `x-amz-content-sha256`, [`Pending::payload`] is [`Payload::Declared`]: verify at once with that
 //! hash and check the body against it while it streams. Otherwise spool and hash the body first.
 //!
-//! Read in this order: [`authorization`] (the header's grammar), `date`, `verifier`, `canonical` (what is signed),
+//! Read in this order: [`shown`] (what the request shows), [`authorization`] and [`presigned`] (the grammars), `date`, `verifier`, `canonical` (what is signed),
 //! [`iam::keys`] (who may call), `refusal`.
 //!
 //! Choices that AWS's documents leave open:
@@ -16,7 +16,8 @@
 //! - `UNSIGNED-PAYLOAD` and `STREAMING-*` are refused: no SDK uses them for this service, and either would let a body
 //!   through that nobody vouches for.
 //! - A key's `x-amz-security-token` must be the one it was made with; a key made without one accepts none.
-//! - Presigned queries are refused with a message of their own.
+//! - A presigned query is good for at most 300 s, and for any number of calls in that time, as at AWS. `x-amz-*` headers
+//!   beside it must be signed as well.
 //! - Where real clients disagree about the canonical form, each of their forms is tried, see `canonical`.
 //!
 //! Invariant: a secret, a derived key or an expected signature is in no log, no error and no `Debug` output.
@@ -28,11 +29,14 @@
 pub mod authorization;
 mod canonical;
 mod date;
+pub mod presigned;
 mod refusal;
+pub mod shown;
 #[cfg(test)]
 mod tests;
 mod verifier;
 
 pub use iam::keys::{AccessKey, Keys, Scope};
 pub use refusal::Refusal;
-pub use verifier::{EMPTY_PAYLOAD, Payload, Pending, Verifier};
+pub use shown::Shown;
+pub use verifier::{EMPTY_PAYLOAD, Payload, Pending, Service, Verifier};

@@ -14,11 +14,16 @@ pub enum Refusal {
         "Missing Authentication Token. Sign the request with Signature Version 4; `eyot env` prints the variables that make an AWS SDK do so."
     )]
     MissingAuthenticationToken,
-    /// A presigned query, which is not supported yet.
-    #[error(
-        "Presigned requests (X-Amz-Signature in the query) are not supported yet. Sign the request in its Authorization header."
-    )]
-    Presigned,
+    /// A presigned request came after its time.
+    #[error("Request has expired: it was presigned at {} for {expires} seconds, and it is now {}. Presign it again.", iso(*signed), iso(*now))]
+    PresignedExpired {
+        /// Seconds since 1970.
+        signed: i64,
+        /// Seconds.
+        expires: u32,
+        /// Seconds since 1970.
+        now: i64,
+    },
     /// A bearer token where a signature is asked for.
     #[error(
         "Authorization method mismatch. The agent is configured for a different authorization method than what was used in your request. Check the agent's authorization configuration and ensure your request uses the matching method (OAuth or SigV4)"
@@ -27,8 +32,8 @@ pub enum Refusal {
     /// The authorization header cannot be read.
     #[error(transparent)]
     IncompleteSignature(#[from] Malformed),
-    /// More than one authorization header.
-    #[error("The request has more than one Authorization header. Send exactly one.")]
+    /// More than one authorization.
+    #[error("The request has more than one Authorization header, or one beside a presigned query. Send exactly one.")]
     SeveralAuthorizations,
     /// `host` is not signed.
     #[error("'Host' or ':authority' must be a 'SignedHeader' in the AWS Authorization.")]
@@ -118,7 +123,7 @@ impl Refusal {
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
-            Self::MissingAuthenticationToken | Self::Presigned => "MissingAuthenticationToken",
+            Self::MissingAuthenticationToken => "MissingAuthenticationToken",
             Self::MethodMismatch => "MethodMismatch",
             Self::IncompleteSignature(_)
             | Self::SeveralAuthorizations
@@ -129,7 +134,7 @@ impl Refusal {
             | Self::NoDate
             | Self::BadDate(_)
             | Self::PayloadKind(_) => "IncompleteSignature",
-            Self::Expired { .. } | Self::NotYetCurrent { .. } => "RequestExpired",
+            Self::Expired { .. } | Self::PresignedExpired { .. } | Self::NotYetCurrent { .. } => "RequestExpired",
             Self::ScopeDate { .. } | Self::ScopeRegion { .. } | Self::ScopeService { .. } => "InvalidScope",
             Self::UnrecognizedClient => "UnrecognizedClient",
             Self::SignatureDoesNotMatch => "SignatureDoesNotMatch",

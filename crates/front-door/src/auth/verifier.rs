@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use aws_lc_rs::{digest, hmac};
 use domain::{Clock, Principal};
-use http::header::{AUTHORIZATION, HOST};
+use http::header::HOST;
 use http::request::Parts;
 use iam::keys::Key;
 
 use super::authorization::{self, ALGORITHM, Authorization, TERMINATOR, lower_hex, quote};
 use super::canonical::{Form, hosts};
 use super::date::Signed;
-use super::{Keys, Refusal, Scope};
+use super::{Keys, Refusal, Scope, Shown};
 use crate::headers;
 
 /// SHA-256 of nothing: the payload's hash of a request without a body.
@@ -29,12 +29,26 @@ const MAX_HOSTS: usize = 4;
 /// Enough for the canonical request of an SDK's call without growing.
 const USUAL_TEXT: usize = 1024;
 
-/// Verifies signatures for one scope. Cheap to clone.
+/// The region of the one endpoint that older clients know for STS, whatever region they are in.
+const GLOBAL_REGION: &str = "us-east-1";
+
+/// Verifies signatures for one region. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Verifier {
     keys: Arc<Keys>,
-    scope: Arc<Scope>,
+    agentcore: Arc<Scope>,
+    sts: Arc<Scope>,
+    sts_global: Arc<Scope>,
     clock: Clock,
+}
+
+/// What a request must be signed for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Service {
+    /// `bedrock-agentcore`: both planes, and everything of ours.
+    AgentCore,
+    /// `sts`.
+    Sts,
 }
 
 /// Where the hash of the payload comes from.
@@ -59,27 +73,61 @@ pub struct Pending<'a> {
 }
 
 impl Verifier {
-    /// A verifier of calls by these keys, signed for this scope.
+    /// A verifier of calls by these keys, signed for this region.
     #[must_use]
-    pub fn new(keys: Arc<Keys>, scope: Scope, clock: Clock) -> Self {
+    pub fn new(keys: Arc<Keys>, region: &str, clock: Clock) -> Self {
+        let scope = |region: &str, service: &str| {
+            let (region, service) = (region.to_owned(), service.to_owned());
+            Arc::new(Scope { region, service })
+        };
         Self {
             keys,
-            scope: Arc::new(scope),
+            agentcore: scope(region, "bedrock-agentcore"),
+            sts: scope(region, "sts"),
+            sts_global: scope(GLOBAL_REGION, "sts"),
             clock,
         }
     }
 
+    /// One whose calls must be signed for this scope, such as that of somebody else's test cases.
+    #[cfg(test)]
+    pub(super) fn for_scope(keys: Arc<Keys>, scope: Scope, clock: Clock) -> Self {
+        Self {
+            agentcore: Arc::new(scope),
+            ..Self::new(keys, "us-west-2", clock)
+        }
+    }
+
     /// Checks all that can be checked before the body: form, date, scope, key. Does not compare the signature.
-    pub fn check_head<'a>(&self, parts: &'a Parts) -> Result<Pending<'a>, Refusal> {
-        let authorization = authorization(parts)?;
-        check_headers(parts, &authorization)?;
-        let signed = Signed::from_headers(&parts.headers)?;
-        signed.check_skew(self.clock.now())?;
-        self.check_scope(&authorization, &signed)?;
+    pub fn check_head<'a>(
+        &self,
+        parts: &'a Parts,
+        shown: &'a Shown<'a>,
+        service: Service,
+    ) -> Result<Pending<'a>, Refusal> {
+        let (authorization, signed, token) = match shown {
+            Shown::Nothing => return Err(Refusal::MissingAuthenticationToken),
+            Shown::Bearer(_) => return Err(Refusal::MethodMismatch),
+            Shown::Header(header) => {
+                let authorization = authorization::parse(header)?;
+                check_headers(parts, &authorization)?;
+                let signed = Signed::from_headers(&parts.headers)?;
+                signed.check_skew(self.clock.now())?;
+                let token = headers::all(&parts.headers, TOKEN_HEADER).next();
+                (authorization, signed, token.map(http::HeaderValue::as_bytes))
+            }
+            Shown::Presigned(presigned) => {
+                let authorization = presigned.authorization()?;
+                check_headers(parts, &authorization)?;
+                let signed = Signed::from_query(&presigned.date)?;
+                signed.check_presigned(presigned.expires, self.clock.now())?;
+                (authorization, signed, presigned.token.as_deref().map(str::as_bytes))
+            }
+        };
+        let scope = self.scope(service, authorization.region);
+        check_scope(scope, &authorization, &signed)?;
         let payload = payload(parts)?;
 
-        let token = headers::all(&parts.headers, TOKEN_HEADER).next();
-        let token = token.map(http::HeaderValue::as_bytes);
         let found = self.keys.find(authorization.access_key_id);
         let key = found.clone().unwrap_or_else(|| self.keys.decoy());
         let pending = Pending {
@@ -88,7 +136,7 @@ impl Verifier {
             signed,
             payload,
             key,
-            scope: Arc::clone(&self.scope),
+            scope: Arc::clone(scope),
         };
         let has_token = pending.key.has_token(token);
         if found.is_none() || !has_token {
@@ -99,29 +147,38 @@ impl Verifier {
         Ok(pending)
     }
 
-    fn check_scope(&self, authorization: &Authorization<'_>, signed: &Signed) -> Result<(), Refusal> {
-        if authorization.day.as_bytes() != signed.day().as_slice() {
-            let date = String::from_utf8_lossy(signed.day()).into_owned();
-            return Err(Refusal::ScopeDate {
-                scope: authorization.day.to_owned(),
-                date,
-            });
+    /// What a request must be signed for that says it is signed for `region`.
+    fn scope(&self, service: Service, region: &str) -> &Arc<Scope> {
+        match service {
+            Service::AgentCore => &self.agentcore,
+            Service::Sts if region == GLOBAL_REGION => &self.sts_global,
+            Service::Sts => &self.sts,
         }
-        if authorization.region != self.scope.region {
-            return Err(Refusal::ScopeRegion {
-                got: quote(authorization.region),
-                expected: self.scope.region.clone(),
-            });
-        }
-        if authorization.service != self.scope.service {
-            let expected = self.scope.service.clone();
-            return Err(Refusal::ScopeService {
-                got: quote(authorization.service),
-                expected,
-            });
-        }
-        Ok(())
     }
+}
+
+fn check_scope(scope: &Scope, authorization: &Authorization<'_>, signed: &Signed) -> Result<(), Refusal> {
+    if authorization.day.as_bytes() != signed.day().as_slice() {
+        let date = String::from_utf8_lossy(signed.day()).into_owned();
+        return Err(Refusal::ScopeDate {
+            scope: authorization.day.to_owned(),
+            date,
+        });
+    }
+    if authorization.region != scope.region {
+        return Err(Refusal::ScopeRegion {
+            got: quote(authorization.region),
+            expected: scope.region.clone(),
+        });
+    }
+    if authorization.service != scope.service {
+        let expected = scope.service.clone();
+        return Err(Refusal::ScopeService {
+            got: quote(authorization.service),
+            expected,
+        });
+    }
+    Ok(())
 }
 
 impl Pending<'_> {
@@ -188,35 +245,6 @@ impl Pending<'_> {
             .as_ref()
             .is_some_and(|derived| hmac::verify(&derived.key, text, &self.authorization.signature).is_ok())
     }
-}
-
-/// The one authorization header, parsed.
-fn authorization(parts: &Parts) -> Result<Authorization<'_>, Refusal> {
-    let mut values = parts
-        .headers
-        .get_all(AUTHORIZATION)
-        .iter()
-        .map(http::HeaderValue::as_bytes);
-    let value = values.next().unwrap_or_default();
-    if values.next().is_some() {
-        return Err(Refusal::SeveralAuthorizations);
-    }
-    if value.is_empty() {
-        let query = parts.uri.query().unwrap_or_default();
-        let is_presigned = query.split('&').any(|pair| pair.starts_with("X-Amz-Signature="));
-        return Err(if is_presigned {
-            Refusal::Presigned
-        } else {
-            Refusal::MissingAuthenticationToken
-        });
-    }
-    if value
-        .get(..7)
-        .is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer "))
-    {
-        return Err(Refusal::MethodMismatch);
-    }
-    Ok(authorization::parse(value)?)
 }
 
 /// Whether what must be signed is signed, and what is signed is there.

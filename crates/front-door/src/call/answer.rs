@@ -5,7 +5,7 @@
 
 use crate::body::{BodyError, Outgoing};
 use crate::context::Context;
-use crate::error::{Failure, JSON, Written};
+use crate::error::{Dialect, Failure, JSON, Written};
 use crate::service::{OwnReply, Reply};
 use api::{Encoded, Operation};
 use bytes::Bytes;
@@ -50,9 +50,21 @@ impl Answer {
         }
     }
 
+    /// Headers alone.
+    pub(super) fn empty(status: StatusCode, headers: HeaderMap) -> Self {
+        Self {
+            status,
+            headers,
+            body: Content::Whole(Bytes::new()),
+        }
+    }
+
     /// An error.
-    pub(super) fn failure(failure: &Failure, operation: Option<&Operation>) -> Self {
-        let Written { status, headers, body } = failure.write(operation);
+    pub(super) fn failure(failure: &Failure, context: &Context) -> Self {
+        let Written { status, headers, body } = match context.dialect {
+            Dialect::Json => failure.write(context.operation),
+            Dialect::Sts => failure.write_sts(context.request_id),
+        };
         Self {
             status,
             headers,
@@ -109,6 +121,9 @@ impl Answer {
     /// The response; `is_http1` decides what happens to a body that the client is still sending.
     pub(super) fn into_response(mut self, mut context: Context, is_http1: bool) -> Response<AnswerBody> {
         self.headers.insert(REQUEST_ID, request_id(context.request_id));
+        if let Some(grant) = &context.cors {
+            grant.add_to(&mut self.headers);
+        }
         if is_http1 && context.unread {
             context.busy.watch().linger();
             // A service may still be reading a body while it streams its answer; a refusal never is.

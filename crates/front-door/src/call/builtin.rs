@@ -3,8 +3,8 @@
 //! Health and readiness are open, because whoever asks them has no credentials; neither tells more than a word.
 
 use super::answer::Answer;
-use super::{Door, check_head, refused};
-use crate::auth::EMPTY_PAYLOAD;
+use super::{Door, check_head, refused, shown};
+use crate::auth::{EMPTY_PAYLOAD, Service};
 use crate::context::Context;
 use crate::error::{Failure, JSON};
 use crate::route::Builtin;
@@ -28,7 +28,8 @@ pub(super) fn answer(door: &Door, context: &mut Context, builtin: Builtin, parts
         Builtin::Ready => Ok(word(StatusCode::OK, "ready")),
         Builtin::Metrics => {
             if !door.config.open_metrics {
-                let pending = check_head(door, context, parts)?;
+                let shown = shown(door, context, parts)?;
+                let pending = check_head(door, context, parts, &shown, Service::AgentCore)?;
                 pending
                     .verify(&EMPTY_PAYLOAD)
                     .map_err(|refusal| refused(door, context, refusal))?;

@@ -15,31 +15,33 @@
 mod answer;
 mod builtin;
 mod input;
+mod prove;
+mod sts;
 
 pub(crate) use answer::AnswerBody;
 
 use crate::admit::Admission;
-use crate::auth::{Payload, Pending, Refusal, Verifier};
-use crate::body::checked::{Checked, Verdict};
-use crate::body::source::{Limits, Source};
-use crate::body::spool::{self, SpoolError, Spooled};
-use crate::body::{Incoming, full};
+use crate::auth::{Pending, Refusal, Service as SignedFor, Shown, Verifier};
+use crate::body::checked::Verdict;
+use crate::body::full;
 use crate::config::Config;
 use crate::context::Context;
-use crate::error::{Edge, Failure, body_failure};
+use crate::cors::{self, Grant};
+use crate::error::{Dialect, Edge, Failure, body_failure};
+use crate::forwarded::Origin;
 use crate::metrics::{Metrics, ReasonLabel};
 use crate::route::{Endpoint, Own, Route, Router};
 use crate::server::Readiness;
 use crate::server::watch::Busy;
 use crate::service::{Call, OwnCall};
 use answer::Answer;
-use domain::{Error, Kind, Principal};
+use domain::{Error, Kind};
 use futures_util::FutureExt;
 use http::request::Parts;
-use http::{Request, Response, Version};
+use http::{Request, Response, StatusCode, Version};
 use http_body::Body as _;
-use http_body_util::BodyExt;
 use prometheus_client::registry::Registry;
+use prove::{Allowance, ProvenBody, prove};
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
@@ -59,32 +61,8 @@ pub(crate) struct Door {
     pub(crate) readiness: Readiness,
     /// The server is stopping.
     pub(crate) draining: AtomicBool,
-}
-
-/// A proven caller and its body.
-struct Proven {
-    caller: Arc<Principal>,
-    body: ProvenBody,
-}
-
-enum ProvenBody {
-    /// Whole, and as signed.
-    Whole(Spooled),
-    /// Still coming; breaks off if it is not as signed, and says so in the verdict.
-    Streaming(Incoming, Verdict),
-}
-
-/// What a route allows of a body.
-#[derive(Clone, Copy)]
-struct Allowance {
-    /// The most bytes.
-    most: u64,
-    /// Up to this size in memory.
-    in_memory: u64,
-    /// What the caller knows the body as.
-    member: &'static str,
-    /// Whether a larger body may go to the service before its end has come.
-    may_stream: bool,
+    /// Whether clients reach this server over TLS of its own.
+    pub(crate) is_secure: bool,
 }
 
 /// Answers one request; never fails, whatever happens inside.
@@ -96,20 +74,21 @@ pub(crate) async fn serve(
 ) -> Response<AnswerBody> {
     let (parts, body) = request.into_parts();
     let version = parts.version;
-    let mut context = Context::new(parts.method.clone(), peer, busy, Arc::clone(door.router.unknown()));
+    let origin = Origin::of(peer, door.is_secure, &parts.headers, &door.config.trusted_proxies);
+    let mut context = Context::new(parts.method.clone(), origin, busy, Arc::clone(door.router.unknown()));
     context.unread = !body.is_end_stream();
     let outcome = AssertUnwindSafe(answer(door, &mut context, parts, body))
         .catch_unwind()
         .await;
     let answer = match outcome {
         Ok(Ok(answer)) => answer,
-        Ok(Err(failure)) => Answer::failure(&failure, context.operation),
+        Ok(Err(failure)) => Answer::failure(&failure, &context),
         Err(_panic) => {
             // The panic hook has written the message and the place.
             door.metrics.panics.inc();
             tracing::error!(request_id = %context.request_id, operation = context.metrics.name, "a request panicked");
             let failure = Error::internal("The server made an error. Its log has this request's id.").into();
-            Answer::failure(&failure, context.operation)
+            Answer::failure(&failure, &context)
         }
     };
     answer.into_response(context, version < Version::HTTP_2)
@@ -123,7 +102,10 @@ async fn answer(
     body: hyper::body::Incoming,
 ) -> Result<Answer, Failure> {
     head_size(&parts, door.config.max_head_bytes)?;
-    let route = door.router.find(&parts.method, parts.uri.path());
+    if let Some(preflight) = share(door, context, &parts) {
+        return Ok(preflight);
+    }
+    let route = door.router.find(&parts.method, parts.uri.path(), parts.uri.query());
     context.metrics = Arc::clone(route.metrics(&door.router));
     match route {
         Route::Operation(endpoint, labels) => {
@@ -136,9 +118,24 @@ async fn answer(
             let own = Arc::clone(own);
             call_own(door, context, &own, parts, body).await
         }
+        Route::Sts(own) => {
+            let own = Arc::clone(own);
+            context.dialect = Dialect::Sts;
+            sts::call(door, context, &own, parts, body).await
+        }
         Route::Builtin(builtin) => builtin::answer(door, context, builtin, &parts),
         Route::Unknown(methods) => Err(unknown(&parts, &methods)),
     }
+}
+
+/// Gives the page that a request comes from leave to read the answer; answers at once if the page only asks.
+fn share(door: &Door, context: &mut Context, parts: &Parts) -> Option<Answer> {
+    let grant = Grant::of(&parts.headers, &door.config.cors_origins)?;
+    if !door.router.is_data(parts.uri.path()) {
+        return None;
+    }
+    context.cors = Some(grant);
+    cors::is_preflight(parts).then(|| Answer::empty(StatusCode::NO_CONTENT, cors::preflight(parts)))
 }
 
 /// A call of a modelled operation.
@@ -151,7 +148,8 @@ async fn call(
     body: hyper::body::Incoming,
 ) -> Result<Answer, Failure> {
     let operation = endpoint.operation;
-    let pending = check_head(door, context, &parts)?;
+    let shown = shown(door, context, &parts)?;
+    let pending = check_head(door, context, &parts, &shown, SignedFor::AgentCore)?;
     let Some(service) = &endpoint.service else {
         let text = format!(
             "{} is part of the AgentCore API, but not of this version of Eyot.",
@@ -206,7 +204,8 @@ async fn call_own(
     parts: Parts,
     body: hyper::body::Incoming,
 ) -> Result<Answer, Failure> {
-    let pending = check_head(door, context, &parts)?;
+    let shown = shown(door, context, &parts)?;
+    let pending = check_head(door, context, &parts, &shown, SignedFor::AgentCore)?;
     admit(door, context)?;
     let config = &door.config;
     let allowance = Allowance {
@@ -247,10 +246,21 @@ fn head_size(parts: &Parts, most: usize) -> Result<(), Failure> {
     Err(Failure::Edge(Edge::HeadTooLarge, text))
 }
 
-/// Everything about the caller that the head can tell.
-fn check_head<'p>(door: &Door, context: &mut Context, parts: &'p Parts) -> Result<Pending<'p>, Failure> {
+/// What the head shows for its sender.
+fn shown<'p>(door: &Door, context: &Context, parts: &'p Parts) -> Result<Shown<'p>, Failure> {
+    Shown::of(parts).map_err(|refusal| refused(door, context, refusal))
+}
+
+/// Everything about the signer that the head can tell.
+fn check_head<'p>(
+    door: &Door,
+    context: &Context,
+    parts: &'p Parts,
+    shown: &'p Shown<'p>,
+    service: SignedFor,
+) -> Result<Pending<'p>, Failure> {
     door.verifier
-        .check_head(parts)
+        .check_head(parts, shown, service)
         .map_err(|refusal| refused(door, context, refusal))
 }
 
@@ -260,7 +270,7 @@ fn refused(door: &Door, context: &Context, refusal: Refusal) -> Failure {
         .get_or_create(&ReasonLabel { reason: refusal.code() })
         .inc();
     tracing::debug!(request_id = %context.request_id, code = refusal.code(), "a caller was refused");
-    Error::from(refusal).into()
+    Failure::Refused(refusal)
 }
 
 /// Whether there is room for one more call.
@@ -280,80 +290,6 @@ fn admit(door: &Door, context: &mut Context) -> Result<(), Failure> {
 fn busy(with_what: &str) -> Failure {
     let text = format!("The server is busy with {with_what}. Try again in a moment.");
     Error::new(Kind::Throttled, text).into()
-}
-
-/// Takes in the body as far as the signature needs it, and compares the signature.
-async fn prove(
-    door: &Door,
-    context: &mut Context,
-    pending: Pending<'_>,
-    body: hyper::body::Incoming,
-    allowance: Allowance,
-) -> Result<Proven, Failure> {
-    let limits = Limits {
-        bytes: allowance.most,
-        stall: door.config.body_stall_timeout,
-        total: Some(door.config.body_total_timeout),
-    };
-    let told = |fault| body_failure(&fault, allowance.member);
-    let mut source = Source::new(body, limits).map_err(told)?;
-    let declared = pending.payload();
-    let refused = |context: &Context, refusal| refused(door, context, refusal);
-
-    if let Payload::Declared(digest) = declared {
-        let caller = pending.verify(&digest).map_err(|refusal| refused(context, refusal))?;
-        context.access_key_id = Some(caller.access_key_id.clone());
-        let is_small = source.promised().is_some_and(|size| size <= allowance.in_memory);
-        if allowance.may_stream && !is_small {
-            let (checked, verdict) = Checked::new(source.without_total(), digest);
-            return Ok(Proven {
-                caller,
-                body: ProvenBody::Streaming(checked.boxed_unsync(), verdict),
-            });
-        }
-        let spooled = take(door, &mut source, allowance).await?;
-        context.unread = false;
-        if spooled.digest != digest {
-            return Err(body_failure(&crate::body::source::Fault::Digest, allowance.member));
-        }
-        return Ok(Proven {
-            caller,
-            body: ProvenBody::Whole(spooled),
-        });
-    }
-    let spooled = take(door, &mut source, allowance).await?;
-    context.unread = false;
-    let caller = pending
-        .verify(&spooled.digest)
-        .map_err(|refusal| refused(context, refusal))?;
-    context.access_key_id = Some(caller.access_key_id.clone());
-    Ok(Proven {
-        caller,
-        body: ProvenBody::Whole(spooled),
-    })
-}
-
-async fn take(door: &Door, source: &mut Source, allowance: Allowance) -> Result<Spooled, Failure> {
-    let taken = spool::take(source, allowance.in_memory, &door.spool_dir, &door.admission).await;
-    let spooled = taken.map_err(|error| match error {
-        SpoolError::Client(fault) => body_failure(&fault, allowance.member),
-        SpoolError::Busy => busy("request bodies that are being received"),
-        SpoolError::Disk(error) => disk(door, &error),
-    })?;
-    door.metrics.spooled.inc_by(spooled.size);
-    Ok(spooled)
-}
-
-/// The caller may be nobody that is known yet, so where bodies are kept and what the system said is for the log alone.
-fn disk(door: &Door, error: &std::io::Error) -> Failure {
-    let dir = door.spool_dir.display();
-    tracing::error!(%dir, %error, "cannot spool a request body");
-    let text = if error.kind() == std::io::ErrorKind::StorageFull {
-        "The server could not write the request body: no space left on its disk. Its log says which; free some there."
-    } else {
-        "The server could not write the request body to its disk; its log says why."
-    };
-    Error::internal(text).into()
 }
 
 /// If the client's body broke off on its way to the service, that is the answer, whatever the service made of it.
@@ -381,13 +317,4 @@ fn unknown(parts: &Parts, methods: &[&http::Method]) -> Failure {
         Edge::UnknownOperation,
         format!("There is no operation {} {path}.{hint}", parts.method),
     )
-}
-
-impl ProvenBody {
-    fn into_incoming(self) -> (Incoming, Option<Verdict>) {
-        match self {
-            Self::Whole(spooled) => (spooled.into_body(), None),
-            Self::Streaming(body, verdict) => (body, Some(verdict)),
-        }
-    }
 }

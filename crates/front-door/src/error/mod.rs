@@ -16,12 +16,16 @@
 //! - `Unsupported` is 501 `NotImplementedException`; SDKs do not retry it.
 //!
 //! Invariant: a container's fault is 424, never 5xx; SDKs retry 5xx and would run the agent three times.
-//! Invariant: no answer carries `WWW-Authenticate`; signed calls have no use for it.
+//! Invariant: `WWW-Authenticate` is in answers about bearer tokens only; signed calls have no use for it.
+//!
+//! STS has another wire form, see `sts`.
 
 mod detail;
+mod sts;
 #[cfg(test)]
 mod tests;
 
+use crate::auth::Refusal;
 use crate::body::source::Fault;
 use api::Operation;
 use bytes::Bytes;
@@ -30,6 +34,7 @@ use domain::{Error, Kind};
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde::Serialize;
+use uuid::Uuid;
 
 /// The header that names the exception.
 pub(crate) const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
@@ -41,11 +46,22 @@ pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json"
 /// Seconds after which a client may try again when nobody has said more.
 const RETRY_SECONDS: u64 = 1;
 
+/// In which form a client reads an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    /// A JSON document and an exception's name in a header.
+    Json,
+    /// The query protocol's XML.
+    Sts,
+}
+
 /// What ends a request early.
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// A failure in the words of the domain.
     Domain(Error),
+    /// A signature that is not believed.
+    Refused(Refusal),
     /// A failure of the way in.
     Edge(Edge, String),
 }
@@ -83,6 +99,7 @@ impl Failure {
     pub(crate) fn write(&self, operation: Option<&Operation>) -> Written {
         let (name, status) = match self {
             Self::Domain(error) => exception(&error.kind, operation),
+            Self::Refused(_) => exception(&Kind::Denied, operation),
             Self::Edge(edge, _) => edge.exception(),
         };
         let mut headers = HeaderMap::with_capacity(6);
@@ -99,20 +116,22 @@ impl Failure {
         Written {
             status,
             headers,
-            body: self.document().to_bytes(),
+            body: match self {
+                Self::Refused(refusal) => Document::of(&refusal.to_string()).to_bytes(),
+                Self::Domain(Error { message, .. }) | Self::Edge(_, message) => self.document(message).to_bytes(),
+            },
         }
     }
 
-    fn document(&self) -> Document<'_> {
+    /// Its wire form for a caller of STS, which names the request in the document too.
+    pub(crate) fn write_sts(&self, request_id: Uuid) -> Written {
+        sts::write(self, request_id)
+    }
+
+    fn document<'a>(&'a self, message: &'a str) -> Document<'a> {
         match self {
-            Self::Edge(_, message) => Document {
-                message,
-                reason: None,
-                field_list: &[],
-            },
             Self::Domain(Error {
                 kind: Kind::Invalid { reason, fields },
-                message,
                 ..
             }) => {
                 let reason = match reason {
@@ -125,11 +144,7 @@ impl Failure {
                     field_list: fields,
                 }
             }
-            Self::Domain(Error { message, .. }) => Document {
-                message,
-                reason: None,
-                field_list: &[],
-            },
+            _ => Document::of(message),
         }
     }
 }
@@ -255,7 +270,15 @@ struct Document<'a> {
     field_list: &'a [FieldError],
 }
 
-impl Document<'_> {
+impl<'a> Document<'a> {
+    fn of(message: &'a str) -> Self {
+        Self {
+            message,
+            reason: None,
+            field_list: &[],
+        }
+    }
+
     fn to_bytes(&self) -> Bytes {
         serde_json::to_vec(self)
             .map(Bytes::from)

@@ -16,7 +16,7 @@ mod tests;
 
 use crate::metrics::{CallMetrics, Metrics};
 use crate::service::Service;
-use api::Operation;
+use api::{Operation, Plane};
 use http::Method;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -32,6 +32,7 @@ pub(crate) struct Router {
     /// A handful: compared sooner than hashed.
     methods: Vec<(Method, Tree<Arc<Endpoint>>)>,
     own: HashMap<&'static str, Arc<Own>>,
+    sts: Option<Arc<Own>>,
     unknown: Arc<CallMetrics>,
     builtin: Arc<CallMetrics>,
 }
@@ -76,6 +77,8 @@ pub(crate) enum Route<'r, 'p> {
     Operation(&'r Arc<Endpoint>, RawLabels<'p>),
     /// A service's own route.
     Own(&'r Arc<Own>),
+    /// STS.
+    Sts(&'r Arc<Own>),
     /// One of the front door's.
     Builtin(Builtin),
     /// Nowhere; the methods that the path would have.
@@ -101,10 +104,20 @@ impl Router {
     pub(crate) fn new(services: &[Arc<dyn Service>], metrics: &Metrics) -> Result<Self, RouteError> {
         let mut answers = HashMap::new();
         let mut own = HashMap::new();
+        let mut sts = None;
         for service in services {
             for operation in service.operations() {
                 if answers.insert((operation.plane, operation.name), service).is_some() {
                     return Err(RouteError::Twice(operation.name.to_owned()));
+                }
+            }
+            if service.answers_sts() {
+                let entry = Own {
+                    service: Arc::clone(service),
+                    metrics: metrics.call("sts"),
+                };
+                if sts.replace(Arc::new(entry)).is_some() {
+                    return Err(RouteError::Twice("STS".to_owned()));
                 }
             }
             for &name in service.own_routes() {
@@ -153,13 +166,14 @@ impl Router {
         Ok(Self {
             methods: methods.into_iter().collect(),
             own,
+            sts,
             unknown: metrics.call("unknown"),
             builtin: metrics.call("builtin"),
         })
     }
 
     /// Where a request goes.
-    pub(crate) fn find<'p>(&self, method: &Method, path: &'p str) -> Route<'_, 'p> {
+    pub(crate) fn find<'p>(&self, method: &Method, path: &'p str, query: Option<&str>) -> Route<'_, 'p> {
         if let Some(rest) = path.strip_prefix(OWN_PREFIX) {
             let (first, further) = rest.split_once('/').unwrap_or((rest, ""));
             if let Some(builtin) = Builtin::named(first).filter(|_| further.is_empty()) {
@@ -174,6 +188,15 @@ impl Router {
                 .own
                 .get(first)
                 .map_or_else(|| Route::Unknown(Vec::new()), Route::Own);
+        }
+        if let Some(sts) = self.sts.as_ref().filter(|_| path == "/") {
+            // Somebody who only looks what is here has no action in mind.
+            let has_action = query.is_some_and(|query| query.contains("Action="));
+            return match *method {
+                Method::POST => Route::Sts(sts),
+                Method::GET if has_action => Route::Sts(sts),
+                _ => Route::Unknown(vec![&Method::POST]),
+            };
         }
         let tree = self.methods.iter().find(|(known, _)| known == method);
         if let Some((endpoint, labels)) = tree.and_then(|(_, tree)| tree.find(path)) {
@@ -191,6 +214,12 @@ impl Router {
 }
 
 impl Router {
+    /// Whether a path is one of the data plane, by whatever method: those are the ones that pages in a browser call.
+    pub(crate) fn is_data(&self, path: &str) -> bool {
+        let found = self.methods.iter().find_map(|(_, tree)| tree.find(path));
+        found.is_some_and(|(endpoint, _)| endpoint.operation.plane == Plane::Data)
+    }
+
     /// Where requests are counted that lead nowhere.
     pub(crate) fn unknown(&self) -> &Arc<CallMetrics> {
         &self.unknown
@@ -202,7 +231,7 @@ impl Route<'_, '_> {
     pub(crate) fn metrics<'m>(&'m self, router: &'m Router) -> &'m Arc<CallMetrics> {
         match self {
             Self::Operation(endpoint, _) => &endpoint.metrics,
-            Self::Own(own) => &own.metrics,
+            Self::Own(own) | Self::Sts(own) => &own.metrics,
             Self::Builtin(_) => &router.builtin,
             Self::Unknown(_) => &router.unknown,
         }

@@ -13,7 +13,7 @@ static ROUTER: LazyLock<Router> =
 /// The operation and the decoded labels of a path.
 fn find(method: &str, path: &str) -> Option<(&'static str, Vec<(&'static str, String)>)> {
     let method = Method::from_bytes(method.as_bytes()).unwrap();
-    match ROUTER.find(&method, path) {
+    match ROUTER.find(&method, path, None) {
         Route::Operation(endpoint, raw) => {
             let labels = endpoint
                 .labels
@@ -125,7 +125,7 @@ fn a_literal_wins_over_a_label_and_another_method_is_told() {
         "/gateways/g/rate-limits/batch",
         Some(("GetGatewayRateLimit", &["g", "batch"])),
     );
-    let Route::Unknown(methods) = ROUTER.find(&Method::DELETE, "/runtimes") else {
+    let Route::Unknown(methods) = ROUTER.find(&Method::DELETE, "/runtimes", None) else {
         panic!("DELETE /runtimes is a route")
     };
     assert_eq!(methods, [&Method::POST, &Method::PUT]);
@@ -133,7 +133,7 @@ fn a_literal_wins_over_a_label_and_another_method_is_told() {
 
 #[test]
 fn our_own_paths_are_never_the_models() {
-    let at = |method: &Method, path: &str| format!("{:?}", ROUTER.find(method, path));
+    let at = |method: &Method, path: &str| format!("{:?}", ROUTER.find(method, path, None));
     assert_eq!(at(&Method::GET, "/_eyot/healthz"), "Builtin(Health)");
     assert_eq!(at(&Method::HEAD, "/_eyot/readyz"), "Builtin(Ready)");
     assert_eq!(at(&Method::GET, "/_eyot/metrics"), "Builtin(Metrics)");
@@ -197,7 +197,7 @@ proptest! {
     #[test]
     fn routing_never_panics(method in "GET|PUT|POST|DELETE|PATCH|X", path in "(/|[a-z{}%.:-]|arn:|%2F|runtimes|invocations|tags|\\PC){0,60}") {
         let method = Method::from_bytes(method.as_bytes()).unwrap();
-        if let Route::Operation(endpoint, raw) = ROUTER.find(&method, &path) {
+        if let Route::Operation(endpoint, raw) = ROUTER.find(&method, &path, None) {
             prop_assert_eq!(endpoint.labels.len(), raw.iter().count());
             for text in raw.iter() {
                 prop_assert!(!text.is_empty());
@@ -211,7 +211,7 @@ proptest! {
         let operation = &api::OPERATIONS[index];
         let path = filled(operation.uri, |_| label.clone()) + &tail;
         let method = Method::from_bytes(operation.method.as_bytes()).unwrap();
-        let _ = ROUTER.find(&method, &path);
+        let _ = ROUTER.find(&method, &path, None);
     }
 }
 

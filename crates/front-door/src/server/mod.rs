@@ -157,6 +157,7 @@ impl Server {
             registry: wiring.registry,
             readiness: wiring.readiness,
             draining: AtomicBool::new(false),
+            is_secure: tls.is_some(),
         };
         let shared = Shared {
             door,

@@ -5,8 +5,8 @@ use aws_sigv4::http_request::{PayloadChecksumKind, SignableBody, SignableRequest
 use aws_sigv4::sign::v4::SigningParams;
 use domain::id::AccountId;
 use domain::{Clock, Error};
-use front_door::auth::{AccessKey, Keys, Scope, Verifier};
-use front_door::service::{Call, OwnCall, OwnReply, Reply, Service};
+use front_door::auth::{AccessKey, Keys, Verifier};
+use front_door::service::{Access, Call, OwnCall, OwnReply, Reply, Service, StsCall};
 use front_door::{Config, Drained, Metrics, Readiness, Server, Wiring};
 use futures_util::future::BoxFuture;
 use prometheus_client::registry::Registry;
@@ -63,6 +63,29 @@ impl Service for Fake {
     async fn call(&self, call: Call) -> Result<Reply, Error> {
         self.calls.fetch_add(1, Ordering::SeqCst);
         (self.on_call)(call).await
+    }
+
+    fn access(&self, operation: &'static api::Operation, _: &serde_json::Map<String, serde_json::Value>) -> Access {
+        Access::of(format!("bedrock-agentcore:{}", operation.name), ARN)
+    }
+
+    fn own_access(&self, _: &OwnCall) -> Result<Access, Error> {
+        Ok(Access::of("eyot:Test", "*"))
+    }
+
+    fn answers_sts(&self) -> bool {
+        true
+    }
+
+    async fn call_sts(&self, call: StsCall) -> Result<OwnReply, Error> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        let caller = call.caller.map(|caller| caller.arn.clone());
+        let said = format!("{caller:?} {:?}", call.parameters);
+        Ok(OwnReply {
+            status: http::StatusCode::OK,
+            headers: http::HeaderMap::new(),
+            body: front_door::body::full(said),
+        })
     }
 
     fn own_routes(&self) -> &'static [&'static str] {
@@ -153,11 +176,7 @@ pub(crate) fn verifier() -> Verifier {
         session_token: None,
         enabled: true,
     };
-    let scope = Scope {
-        region: "us-west-2".to_owned(),
-        service: "bedrock-agentcore".to_owned(),
-    };
-    Verifier::new(Arc::new(Keys::in_memory([key]).unwrap()), scope, Clock::system())
+    Verifier::new(Arc::new(Keys::in_memory([key]).unwrap()), "us-west-2", Clock::system())
 }
 
 impl Running {

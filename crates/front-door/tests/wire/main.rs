@@ -7,5 +7,6 @@ mod calls;
 mod clients;
 mod drain;
 mod harness;
+mod pages;
 mod protocols;
 mod refusals;

@@ -46,7 +46,7 @@ async fn unknown_routes_are_404_with_credentials_and_403_without() {
         ("GET", "/no/such/thing", "/no/such/thing"),
         ("PATCH", "/runtimes/", "POST, PUT"),
         ("GET", INVOKE, "POST"),
-        ("GET", "/", "/"),
+        ("GET", "/", "POST"),
         ("POST", "/runtimes//invocations", "//"),
         ("POST", "//runtimes/x/invocations", "//runtimes"),
         ("POST", "/runtimes/x/invo%63ations", "invo%63ations"),

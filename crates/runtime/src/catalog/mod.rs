@@ -16,6 +16,7 @@ use crate::switches::Switches;
 use arc_swap::ArcSwap;
 use domain::id::{EndpointName, RuntimeId, Version};
 use domain::{Error, Kind};
+use front_door::service::Resource;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -29,8 +30,19 @@ pub struct Catalog {
 #[derive(Debug, Default)]
 pub(crate) struct Entry {
     pub(crate) endpoints: HashMap<EndpointName, Serving>,
+    /// The runtime and its endpoints as policies see them.
+    pub(crate) guarded: Guarded,
     /// What its owner has switched.
     pub(crate) switches: Arc<Switches>,
+}
+
+/// What decides who may do something with a runtime.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Guarded {
+    /// The runtime; nothing for one that has only been announced.
+    pub(crate) runtime: Option<Resource>,
+    /// Its endpoints.
+    pub(crate) endpoints: HashMap<EndpointName, Resource>,
 }
 
 /// What one endpoint can do for a caller.
@@ -107,6 +119,22 @@ impl Catalog {
         }
     }
 
+    /// A runtime as policies see it, if it is here.
+    pub(crate) fn runtime_resource(&self, runtime: &str) -> Option<Resource> {
+        self.runtimes.load().get(runtime)?.guarded.runtime.clone()
+    }
+
+    /// An endpoint as policies see it, if it is here.
+    pub(crate) fn endpoint_resource(&self, runtime: &str, endpoint: &str) -> Option<Resource> {
+        self.runtimes
+            .load()
+            .get(runtime)?
+            .guarded
+            .endpoints
+            .get(endpoint)
+            .cloned()
+    }
+
     /// Replaces all that is known of a runtime.
     pub(crate) fn publish(&self, runtime: &RuntimeId, entry: Entry) {
         let entry = Arc::new(entry);
@@ -124,6 +152,7 @@ impl Catalog {
             if let Some(entry) = new.get_mut(runtime) {
                 *entry = Arc::new(Entry {
                     endpoints: entry.endpoints.clone(),
+                    guarded: entry.guarded.clone(),
                     switches: Arc::clone(switches),
                 });
             }

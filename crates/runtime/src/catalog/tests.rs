@@ -43,6 +43,7 @@ fn each_endpoint_answers_for_itself() {
         &id,
         Entry {
             endpoints,
+            guarded: Guarded::default(),
             switches: Arc::default(),
         },
     );

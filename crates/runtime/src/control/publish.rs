@@ -3,12 +3,13 @@
 
 use super::Inner;
 use super::lifecycle::Fitness;
-use super::record::Endpoint;
-use crate::catalog::{Entry, Serving};
+use super::record::{Endpoint, Runtime};
+use crate::catalog::{Entry, Guarded, Serving};
 use crate::deployment::{Deployment, Target};
 use crate::switches::Switches;
 use domain::id::{EndpointName, RuntimeId, Version};
-use std::collections::HashMap;
+use front_door::service::Resource;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 /// What is known of the versions that a runtime's endpoints use.
@@ -30,12 +31,13 @@ impl Versions {
     }
 
     /// What the catalog shall say.
-    pub(super) fn entry(&self, endpoints: &[Endpoint], switches: Arc<Switches>) -> Entry {
+    pub(super) fn entry(&self, endpoints: &[Endpoint], guarded: Guarded, switches: Arc<Switches>) -> Entry {
         let endpoints = endpoints
             .iter()
             .map(|endpoint| (endpoint.name.clone(), self.serving(endpoint)));
         Entry {
             endpoints: endpoints.collect(),
+            guarded,
             switches,
         }
     }
@@ -73,7 +75,29 @@ impl Inner {
     pub(super) fn announce(&self, id: &RuntimeId) {
         let endpoints = HashMap::from([(EndpointName::default_endpoint(), Serving::NotYet)]);
         let switches = Arc::default();
-        self.catalog.publish(id, Entry { endpoints, switches });
+        let entry = Entry {
+            endpoints,
+            guarded: Guarded::default(),
+            switches,
+        };
+        self.catalog.publish(id, entry);
+    }
+
+    /// A runtime and its endpoints as policies see them.
+    pub(super) fn guarded(&self, runtime: &Runtime, endpoints: &[Endpoint]) -> Guarded {
+        let arn = self.arn(&runtime.id);
+        let resource = |arn: String, tags: &BTreeMap<String, String>| Resource {
+            arn: arn.into(),
+            tags: Arc::new(tags.clone()),
+        };
+        let endpoints = endpoints.iter().map(|endpoint| {
+            let arn = format!("{arn}/runtime-endpoint/{}", endpoint.name);
+            (endpoint.name.clone(), resource(arn, &endpoint.tags))
+        });
+        Guarded {
+            endpoints: endpoints.collect(),
+            runtime: Some(resource(arn.to_string(), &runtime.tags)),
+        }
     }
 
     /// A runtime serves nothing any more.

@@ -122,7 +122,8 @@ impl Inner {
             let is_warm = |endpoint: &Endpoint| !cold.contains(&endpoint.name);
             let now = self.clock.now();
             let moved = lifecycle::settle(&mut new_runtime, &mut new_endpoints, now, fitness, is_warm);
-            self.publish(id, versions.entry(&new_endpoints, switches));
+            let guarded = self.guarded(&new_runtime, &new_endpoints);
+            self.publish(id, versions.entry(&new_endpoints, guarded, switches));
             if !moved && leaving.is_empty() {
                 return Ok(());
             }

@@ -9,6 +9,7 @@ use crate::switches::{self, Switches};
 use api::control as wire;
 use domain::Error;
 use domain::arn::ResourceArn;
+use domain::id::RuntimeId;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -79,31 +80,39 @@ impl Inner {
         loop {
             let mut change = Change::default();
             let mut switched = None;
+            let id;
             match self.tagged(arn).await? {
                 Tagged::Runtime(read) => {
                     let mut new = read.value.clone();
                     edit(&mut new.tags)?;
                     change.replace(&read, &new);
+                    id = new.id.clone();
                     switched = Some(new);
                 }
                 Tagged::Endpoint(read) => {
                     let mut new = read.value.clone();
                     edit(&mut new.tags)?;
                     change.replace(&read, &new);
+                    id = new.runtime;
                 }
             }
             if self.store.commit(change).await? == Outcome::Done {
                 if let Some(runtime) = switched {
                     let switches = Switches::recorded(&runtime.id, &runtime.tags);
                     self.catalog.switch(&runtime.id, &Arc::new(switches));
-                    // Two calls may publish in another order than they committed; settling puts that right, and tells
-                    // the sessions.
-                    self.queue.add(Job::Settle(runtime.id));
                 }
-                return Ok(());
+                return self.in_force(&id).await;
             }
             tries.again().await?;
         }
+    }
+
+    /// Puts what a call has changed about who may do what in force, before the call is answered.
+    pub(super) async fn in_force(&self, id: &RuntimeId) -> Result<(), Error> {
+        let settled = self.settle(id).await;
+        // Two calls may publish in another order than they committed; settling once more puts that right.
+        self.queue.add(Job::Settle(id.clone()));
+        settled
     }
 
     async fn tagged(&self, arn: &str) -> Result<Tagged, Error> {

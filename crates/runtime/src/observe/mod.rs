@@ -123,19 +123,7 @@ impl Observer {
     /// Answers a request below one of the two routes.
     pub(crate) async fn call_own(&self, call: OwnCall) -> Result<OwnReply, Error> {
         let path: Vec<&str> = call.path.iter().map(String::as_str).collect();
-        let (needs, action) = match path[..] {
-            [SESSIONS] => (Method::GET, Action::ListSessions),
-            [SESSIONS, "stop"] | [SESSIONS, _, "stop"] => (Method::POST, Action::StopSession),
-            [SESSIONS, _] => (Method::GET, Action::GetSession),
-            [SESSIONS, _, "logs"] => (Method::GET, Action::GetSessionLogs),
-            [USAGE] => (Method::GET, Action::GetUsage),
-            _ => return Err(Error::not_found("There is nothing here.")),
-        };
-        if call.method != needs {
-            let message = format!("{} does nothing here: use {needs}", call.method);
-            return Err(Error::invalid_field("method", message));
-        }
-        allow(action, &call);
+        action(&call.method, &call.path)?;
         match path[..] {
             [SESSIONS, "stop"] => self.stop_all(&call.query).await,
             [SESSIONS, id, "stop"] => self.stop(id, &call.query).await,
@@ -147,15 +135,22 @@ impl Observer {
     }
 }
 
-/// The place where an access policy will decide. The only key there is today may do everything.
-fn allow(action: Action, call: &OwnCall) {
-    tracing::info!(
-        action = action.name(),
-        caller = call.caller.arn.as_str(),
-        request_id = %call.request_id,
-        path = call.path.join("/"),
-        "allowed"
-    );
+/// What a request below one of the two routes would do.
+pub(crate) fn action(method: &Method, path: &[String]) -> Result<Action, Error> {
+    let path: Vec<&str> = path.iter().map(String::as_str).collect();
+    let (needs, action) = match path[..] {
+        [SESSIONS] => (Method::GET, Action::ListSessions),
+        [SESSIONS, "stop"] | [SESSIONS, _, "stop"] => (Method::POST, Action::StopSession),
+        [SESSIONS, _] => (Method::GET, Action::GetSession),
+        [SESSIONS, _, "logs"] => (Method::GET, Action::GetSessionLogs),
+        [USAGE] => (Method::GET, Action::GetUsage),
+        _ => return Err(Error::not_found("There is nothing here.")),
+    };
+    if *method != needs {
+        let message = format!("{method} does nothing here: use {needs}");
+        return Err(Error::invalid_field("method", message));
+    }
+    Ok(action)
 }
 
 fn json(document: &impl Serialize) -> Result<OwnReply, Error> {

@@ -1,7 +1,7 @@
 //! Keys on disk and in memory, and what happens to a verification when its key changes.
 
-use super::{Refusal, key};
-use crate::auth::{AccessKey, EMPTY_PAYLOAD, Keys, Scope, Verifier};
+use super::{Check, Refusal, key};
+use crate::auth::{AccessKey, EMPTY_PAYLOAD, Keys, Verifier};
 use aws_credential_types::Credentials;
 use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
 use aws_sigv4::sign::v4;
@@ -44,13 +44,9 @@ fn account(digits: &str) -> AccountId {
 }
 
 fn verifier(keys: &Arc<Keys>, now: i64) -> Verifier {
-    let scope = Scope {
-        region: "us-west-2".to_owned(),
-        service: "bedrock-agentcore".to_owned(),
-    };
     Verifier::new(
         Arc::clone(keys),
-        scope,
+        "us-west-2",
         Clock::from_fn(move || Timestamp::from_second(now).unwrap()),
     )
 }
@@ -107,7 +103,7 @@ async fn the_root_key_is_made_once_and_can_be_read_beside_the_server() {
     assert_eq!(again.root(), Some((id.clone(), secret.clone())));
     let sent = signed(&id, &secret, NOW);
     let caller = verifier(&again, NOW)
-        .check_head(&sent)
+        .check(&sent)
         .unwrap()
         .verify(&EMPTY_PAYLOAD)
         .unwrap();
@@ -126,7 +122,7 @@ async fn the_root_key_follows_the_configured_account() {
     assert_eq!(again.root().unwrap(), credentials);
     let sent = signed(&credentials.0, &credentials.1, NOW);
     let caller = verifier(&again, NOW)
-        .check_head(&sent)
+        .check(&sent)
         .unwrap()
         .verify(&EMPTY_PAYLOAD)
         .unwrap();
@@ -181,7 +177,7 @@ async fn a_changed_key_stops_working_at_once_and_stays_so_after_a_restart() {
     );
     let check = |keys: &Arc<Keys>, parts: &Parts| {
         verifier(keys, NOW)
-            .check_head(parts)
+            .check(parts)
             .and_then(|pending| pending.verify(&EMPTY_PAYLOAD))
             .err()
     };
@@ -190,7 +186,7 @@ async fn a_changed_key_stops_working_at_once_and_stays_so_after_a_restart() {
 
     // One request has passed its head check and is still sending its body while the secret changes.
     let ours = verifier(&keys, NOW);
-    let pending = ours.check_head(&by_old).unwrap();
+    let pending = ours.check(&by_old).unwrap();
     let new = AccessKey {
         secret: "new secret".to_owned().into(),
         ..old
@@ -200,7 +196,7 @@ async fn a_changed_key_stops_working_at_once_and_stays_so_after_a_restart() {
     assert_eq!(check(&keys, &by_old), Some(Refusal::SignatureDoesNotMatch));
     assert_eq!(check(&keys, &by_new), None);
 
-    let pending = ours.check_head(&by_new).unwrap();
+    let pending = ours.check(&by_new).unwrap();
     keys.put(AccessKey { enabled: false, ..new }).await.unwrap();
     assert_eq!(pending.verify(&EMPTY_PAYLOAD), Err(Refusal::UnrecognizedClient));
     assert_eq!(check(&keys, &by_new), Some(Refusal::UnrecognizedClient));
@@ -217,21 +213,17 @@ fn around_midnight_both_days_verify() {
     for _ in 0..3 {
         for now in [midnight - 1, midnight, midnight + 1] {
             let sent = signed("AKIDEXAMPLE", "secret", now);
-            assert!(ours.check_head(&sent).unwrap().verify(&EMPTY_PAYLOAD).is_ok(), "{now}");
+            assert!(ours.check(&sent).unwrap().verify(&EMPTY_PAYLOAD).is_ok(), "{now}");
         }
     }
     // One set of keys may serve verifiers of several scopes; what is cached for one does not count for another.
-    let other = Scope {
-        region: "eu-west-1".to_owned(),
-        service: "bedrock-agentcore".to_owned(),
-    };
     let other = Verifier::new(
         Arc::clone(&keys),
-        other,
+        "eu-west-1",
         Clock::from_fn(move || Timestamp::from_second(midnight).unwrap()),
     );
     let sent = signed("AKIDEXAMPLE", "secret", midnight);
-    assert!(matches!(other.check_head(&sent), Err(Refusal::ScopeRegion { .. })));
+    assert!(matches!(other.check(&sent), Err(Refusal::ScopeRegion { .. })));
 }
 
 #[tokio::test]

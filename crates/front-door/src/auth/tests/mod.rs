@@ -7,7 +7,7 @@ mod property;
 mod refusals;
 mod suite;
 
-use super::{AccessKey, EMPTY_PAYLOAD, Keys, Payload, Refusal, Scope, Verifier};
+use super::{AccessKey, EMPTY_PAYLOAD, Keys, Payload, Pending, Refusal, Scope, Service, Shown, Verifier};
 use aws_lc_rs::digest::{SHA256, digest};
 use domain::id::AccountId;
 use domain::{Clock, Principal};
@@ -32,16 +32,28 @@ fn verifier(key: AccessKey, region: &str, service: &str, now: &str) -> Verifier 
         region: region.to_owned(),
         service: service.to_owned(),
     };
-    Verifier::new(
+    Verifier::for_scope(
         Arc::new(Keys::in_memory([key]).unwrap()),
         scope,
         Clock::from_fn(move || now),
     )
 }
 
+/// The head's check of a request that is signed for AgentCore, one way or the other.
+trait Check {
+    fn check<'a>(&self, parts: &'a Parts) -> Result<Pending<'a>, Refusal>;
+}
+
+impl Check for Verifier {
+    fn check<'a>(&self, parts: &'a Parts) -> Result<Pending<'a>, Refusal> {
+        let shown = Box::leak(Box::new(Shown::of(parts)?));
+        self.check_head(parts, shown, Service::AgentCore)
+    }
+}
+
 /// What the front door does with a request, in one step. A body that has not the declared hash is a refusal here.
 fn verify(verifier: &Verifier, parts: &Parts, body: &[u8]) -> Result<Arc<Principal>, Refusal> {
-    let pending = verifier.check_head(parts)?;
+    let pending = verifier.check(parts)?;
     let hash: [u8; 32] = digest(&SHA256, body).as_ref().try_into().unwrap();
     if let Payload::Declared(declared) = pending.payload() {
         // The signature is right for the declared hash whatever the body is; the body is compared as it streams.

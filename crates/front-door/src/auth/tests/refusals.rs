@@ -1,6 +1,7 @@
 //! Each refusal, provoked by one change of a good request.
 
-use super::{Payload, Refusal, key, parts, verifier};
+use super::{Check, Payload, Refusal, key, parts, verifier};
+use crate::auth::authorization::Malformed;
 use crate::auth::{EMPTY_PAYLOAD, Verifier};
 use domain::Kind;
 
@@ -26,7 +27,7 @@ fn refusal(verifier: &Verifier, uri: &str, changes: &[(&str, Option<&str>)]) -> 
     let added = changes.iter().filter_map(|(name, value)| Some((*name, (*value)?)));
     let headers: Vec<(String, String)> = kept.chain(added).map(|(n, v)| (n.to_owned(), v.to_owned())).collect();
     let parts = parts("POST", uri, &headers).unwrap();
-    match verifier.check_head(&parts) {
+    match verifier.check(&parts) {
         Err(refusal) => Some(refusal),
         Ok(pending) => pending.verify(&EMPTY_PAYLOAD).err(),
     }
@@ -67,7 +68,7 @@ fn every_refusal_says_what_is_wrong() {
         "Authorization method mismatch.",
     );
     check(&with("authorization", "bearer x"), "Authorization method mismatch.");
-    check(&with("authorization", "Bearer"), "must start with 'AWS4-HMAC-SHA256'");
+    check(&with("authorization", "Bearer"), "Authorization method mismatch.");
     check(&with("authorization", "AWS4-HMAC-SHA256 x"), "missing equal-sign");
     check(
         &[("authorization", Some("x")), ("authorization", Some("y"))],
@@ -157,12 +158,15 @@ fn a_presigned_query_is_told_apart_from_no_credentials() {
             "{uri}"
         );
     };
-    check("/x?a=1&X-Amz-Signature=00", Refusal::Presigned);
+    check(
+        "/x?a=1&X-Amz-Signature=00",
+        Refusal::IncompleteSignature(Malformed::NotInQuery("X-Amz-Algorithm")),
+    );
     check("/x?a=X-Amz-Signature=00", Refusal::MissingAuthenticationToken);
-    // With a header, the header counts.
+    // With both it would have two readings.
     assert_eq!(
         refusal(&ours(), "/x?X-Amz-Signature=00", &[]),
-        Some(Refusal::SignatureDoesNotMatch)
+        Some(Refusal::SeveralAuthorizations)
     );
 }
 
@@ -250,5 +254,5 @@ fn what_needs_hashing_says_so() {
         .map(|(name, value)| (name.to_owned(), value))
         .collect();
     let parts = parts("POST", "/x", &headers).unwrap();
-    assert_eq!(ours().check_head(&parts).unwrap().payload(), Payload::Needed);
+    assert_eq!(ours().check(&parts).unwrap().payload(), Payload::Needed);
 }

@@ -1,6 +1,6 @@
 //! AWS's signing cases, as they ship inside the `aws-sigv4` crate.
 
-use super::{Payload, Refusal, key, parts, verifier, verify};
+use super::{Check, Payload, Refusal, key, parts, verifier, verify};
 use crate::auth::authorization;
 use crate::auth::canonical::Form;
 use http::request::Parts;
@@ -239,7 +239,7 @@ fn a_case_with_a_declared_payload_says_so() {
         let (parts, _) = read_request(&sent).unwrap();
         let own = key("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", None);
         let verifier = verifier(own, "us-east-1", "service", "2015-08-30T12:36:00Z");
-        let Payload::Declared(hash) = verifier.check_head(&parts).unwrap().payload() else {
+        let Payload::Declared(hash) = verifier.check(&parts).unwrap().payload() else {
             panic!("{}: not declared", case.name)
         };
         assert_eq!(
