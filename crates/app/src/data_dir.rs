@@ -72,7 +72,12 @@ impl DataDir {
         self.0.join("sandboxes")
     }
 
-    /// Spooled bodies.
+    /// The audit log, unless another file is configured.
+    pub(crate) fn audit(&self) -> PathBuf {
+        self.0.join("audit/audit.jsonl")
+    }
+
+    /// Request bodies on their way.
     pub(crate) fn spool(&self) -> PathBuf {
         self.0.join("spool")
     }

@@ -10,9 +10,10 @@ use crate::data_dir::{DataDir, ServerFile};
 use crate::node::Tenure;
 use anyhow::{Context, bail};
 use domain::Clock;
-use front_door::auth::{Keys, Verifier};
+use front_door::audit;
+use front_door::auth::Verifier;
 use front_door::server::{Drained, Readiness, Server, Wiring};
-use iam::keys;
+use iam::{Directory, directory};
 use prometheus_client::registry::Registry;
 use runtime::RuntimeService;
 use runtime::artifacts::Artifacts;
@@ -233,8 +234,13 @@ impl Running {
 
         let master = Arc::new(MasterKey::load_or_create(&dir.master_key())?);
         let store = Arc::new(Store::open(dir.state())?);
-        let keys = Arc::new(Keys::open(store.clone(), master).await?);
-        keys.ensure_root(&config.account).await?;
+        let directory = Directory::open(directory::Parts {
+            records: store.clone(),
+            master,
+            account: config.account.clone(),
+            clock: clock.clone(),
+        });
+        let directory = Arc::new(directory.await?);
 
         let tenure = Tenure::begin(store.clone(), clock.clone()).await?;
         let sandboxes = sandbox::Config {
@@ -250,6 +256,10 @@ impl Running {
         let driver_name = driver.name();
 
         let mut registry = Registry::default();
+        let audit =
+            audit::Log::open(&config.audit, &dir.audit(), &mut registry).context("cannot open the audit log")?;
+        let oauth_metrics = oauth::Metrics::register(&mut registry);
+        let providers = oauth::Providers::new(&config.oauth, clock.clone(), oauth_metrics)?;
         let metrics = front_door::Metrics::register(&mut registry);
         let runtime_metrics = Arc::new(runtime::metrics::Metrics::register(&mut registry));
         let journal = Journal::open(journal::Parts {
@@ -325,10 +335,16 @@ impl Running {
             observer,
         );
 
+        let (region, account) = (config.region.clone(), config.account.clone());
         let readiness = Readiness::default();
         let wiring = Wiring {
             services: vec![Arc::new(service)],
-            verifier: Verifier::new(keys, config.region.as_str(), clock),
+            verifier: Verifier::new(directory, config.region.as_str(), clock.clone()),
+            tokens: providers,
+            account: config.account,
+            region: config.region.clone(),
+            audit,
+            clock,
             metrics,
             registry: Arc::new(registry),
             readiness: readiness.clone(),
@@ -340,8 +356,8 @@ impl Running {
         dir.announce(&ServerFile {
             url: url.clone(),
             pid: std::process::id(),
-            region: config.region.to_string(),
-            account: config.account.to_string(),
+            region: region.to_string(),
+            account: account.to_string(),
         })?;
         readiness.set(true);
         Ok(Self {
@@ -399,7 +415,7 @@ impl Running {
 pub(crate) async fn read_root_key(dir: &DataDir) -> anyhow::Result<(String, String)> {
     let master = MasterKey::load(&dir.master_key())?;
     let store = Store::open_read_only(dir.state())?;
-    match keys::read_root(&store, &master).await? {
+    match directory::read_root(&store, &master).await? {
         Some((id, secret)) => Ok((id, secret.as_str().to_owned())),
         None => bail!("{} holds no root key", dir.state().display()),
     }

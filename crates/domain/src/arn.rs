@@ -110,6 +110,15 @@ impl fmt::Display for RuntimeArn {
     }
 }
 
+impl fmt::Display for ResourceArn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Runtime(arn) => arn.fmt(f),
+            Self::Endpoint(arn) => arn.fmt(f),
+        }
+    }
+}
+
 impl fmt::Display for EndpointArn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/runtime-endpoint/{}", self.runtime, self.endpoint)

@@ -5,7 +5,7 @@
 #![allow(clippy::print_stdout, reason = "a measurement for people")]
 
 use aws_lc_rs::digest::{SHA256, digest};
-use front_door::auth::{AccessKey, Keys, Refusal, Service, Shown, Verifier};
+use front_door::auth::{AccessKey, Directory, Refusal, Service, Shown, Verifier};
 use http::request::Parts;
 use jiff::Timestamp;
 use std::hint::black_box;
@@ -30,7 +30,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let now: Timestamp = text(&table["now"]).parse()?;
     let verifier = Verifier::new(
-        Arc::new(Keys::in_memory([key])?),
+        Arc::new(Directory::fixed([key])?),
         &text(&table["region"]),
         domain::Clock::from_fn(move || now),
     );

@@ -380,7 +380,11 @@ mod tests {
             let mut lines = 0;
             for name in ["audit.jsonl", "audit.jsonl.1", "audit.jsonl.2"] {
                 let text = std::fs::read_to_string(folder.path().join(name)).unwrap();
-                assert!(text.len() <= 800 && text.ends_with('\n'), "{round} {name} {}", text.len());
+                assert!(
+                    text.len() <= 800 && text.ends_with('\n'),
+                    "{round} {name} {}",
+                    text.len()
+                );
                 lines += text.lines().count();
             }
             assert!(lines >= 5, "{lines}");

@@ -8,6 +8,7 @@
 mod admit;
 pub mod audit;
 pub mod auth;
+mod authorize;
 pub mod body;
 mod call;
 mod config;
@@ -18,6 +19,7 @@ pub mod forwarded;
 mod headers;
 pub mod join;
 mod metrics;
+mod resource_metadata;
 mod route;
 pub mod server;
 pub mod service;

@@ -6,9 +6,11 @@
 
 use crate::body::{Incoming, Outgoing};
 use crate::forwarded::Origin;
+use crate::route::label;
 use async_trait::async_trait;
 use domain::{Error, Kind, Principal};
 use http::{HeaderMap, Method, StatusCode};
+use iam::policy::Policy;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -23,6 +25,12 @@ pub trait Service: Send + Sync + fmt::Debug {
 
     /// Answers one of [`Service::operations`]. Dropped when the client goes away; must be cancellation safe.
     async fn call(&self, call: Call) -> Result<Reply, Error>;
+
+    /// Whose bearer tokens a call needs, by the version of the runtime that it is for; none where it must be signed. Asked
+    /// before anybody is proven, so it must be quick, and a runtime that does not exist is one that wants a signature.
+    fn authorizer(&self, _operation: &'static api::Operation, _head: Head<'_>) -> Option<Arc<oauth::Config>> {
+        None
+    }
 
     /// What a call would do to what. The front door asks before it makes the call, and makes it only if policies allow
     /// every action on every resource. Must be quick; a resource that does not exist is named all the same, so that who
@@ -52,6 +60,39 @@ pub trait Service: Send + Sync + fmt::Debug {
     }
 }
 
+/// The words of a call's head: its path's labels and its query.
+#[derive(Debug, Clone, Copy)]
+pub struct Head<'a> {
+    labels: &'a [(&'static str, String)],
+    query: Option<&'a str>,
+}
+
+impl<'a> Head<'a> {
+    /// Of decoded labels and a raw query.
+    pub(crate) fn new(labels: &'a [(&'static str, String)], query: Option<&'a str>) -> Self {
+        Self { labels, query }
+    }
+
+    /// A label, decoded.
+    #[must_use]
+    pub fn label(&self, name: &str) -> Option<&'a str> {
+        let (_, text) = self.labels.iter().find(|(label, _)| *label == name)?;
+        Some(text)
+    }
+
+    /// The first query parameter of a name, decoded; none where it cannot be.
+    #[must_use]
+    pub fn query(&self, name: &str) -> Option<Cow<'a, str>> {
+        let mut pairs = self.query?.split('&');
+        let raw = pairs.find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))?;
+        if raw.contains('%') {
+            label::decode(raw).ok().map(Cow::Owned)
+        } else {
+            Some(Cow::Borrowed(raw))
+        }
+    }
+}
+
 /// What a call would do to what, in the words of policies.
 #[derive(Debug, Clone, Default)]
 pub struct Access {
@@ -72,6 +113,8 @@ pub struct Resource {
     pub arn: Arc<str>,
     /// Its tags: `aws:ResourceTag/…`.
     pub tags: Arc<BTreeMap<String, String>>,
+    /// The policy that is attached to it.
+    pub policy: Option<Arc<Policy>>,
 }
 
 impl Access {
@@ -93,6 +136,7 @@ impl Resource {
         Self {
             arn: arn.into(),
             tags: Arc::default(),
+            policy: None,
         }
     }
 }

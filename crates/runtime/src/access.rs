@@ -21,6 +21,11 @@ use std::borrow::Cow;
 
 const INVOKE: &str = "bedrock-agentcore:InvokeAgentRuntime";
 const INVOKE_FOR_USER: &str = "bedrock-agentcore:InvokeAgentRuntimeForUser";
+const POLICY_OPERATIONS: [&api::Operation; 3] = [
+    op::PUT_RESOURCE_POLICY,
+    op::GET_RESOURCE_POLICY,
+    op::DELETE_RESOURCE_POLICY,
+];
 const STOP: &str = "bedrock-agentcore:StopRuntimeSession";
 
 /// Puts calls into the words of policies.
@@ -55,9 +60,14 @@ impl Words {
         if operation == op::STOP_RUNTIME_SESSION {
             return self.data(vec![Cow::Borrowed(STOP)], input);
         }
+        let mut resources = self.resources(input);
+        if POLICY_OPERATIONS.contains(&operation) {
+            // Whoever may set policies is for identity policies to say, or one bad policy could never be taken back.
+            resources.iter_mut().for_each(|resource| resource.policy = None);
+        }
         Access {
             actions: vec![Cow::Owned(format!("bedrock-agentcore:{}", operation.name))],
-            resources: self.resources(input),
+            resources,
             request_tags: request_tags(input),
             keys: network_keys(input),
         }

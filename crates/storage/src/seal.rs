@@ -9,6 +9,7 @@
 use crate::durable::{remove_file, sync_dir};
 use crate::{Error, Result};
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use aws_lc_rs::hkdf::{HKDF_SHA256, Salt};
 use aws_lc_rs::rand;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -103,6 +104,18 @@ impl MasterKey {
             .len();
         body.truncate(length);
         Ok(body)
+    }
+
+    /// A key for one purpose, from which nobody can tell this one or that of another purpose (HKDF-SHA256).
+    #[must_use]
+    pub fn derive(&self, purpose: &str) -> Zeroizing<[u8; KEY_LEN]> {
+        let mut derived = Zeroizing::new([0; KEY_LEN]);
+        Salt::new(HKDF_SHA256, b"eyot master key")
+            .extract(self.0.as_ref())
+            .expand(&[purpose.as_bytes()], HKDF_SHA256)
+            .and_then(|okm| okm.fill(derived.as_mut()))
+            .expect("the length asked for is that of the hash");
+        derived
     }
 
     fn cipher(&self) -> LessSafeKey {
@@ -258,6 +271,15 @@ mod tests {
             key.seal("access-key/one", b"secret").unwrap(),
             "a nonce is never used twice"
         );
+    }
+
+    #[test]
+    fn a_derived_key_is_the_same_for_the_same_purpose_only() {
+        let key = MasterKey::generate().unwrap();
+        assert_eq!(key.derive("one"), key.derive("one"));
+        assert_ne!(key.derive("one"), key.derive("two"));
+        assert_ne!(key.derive("one"), MasterKey::generate().unwrap().derive("one"));
+        assert_ne!(*key.derive("one"), *key.0);
     }
 
     #[test]

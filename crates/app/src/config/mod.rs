@@ -33,6 +33,10 @@ pub(crate) struct Config {
     pub(crate) driver: DriverChoice,
     /// Sockets, TLS, limits of requests.
     pub(crate) server: front_door::Config,
+    /// Identity providers and their tokens.
+    pub(crate) oauth: oauth::Settings,
+    /// Who asked for what, and what was decided.
+    pub(crate) audit: front_door::audit::Config,
     /// Runtimes, sessions, artifacts.
     pub(crate) runtime: runtime::Config,
     /// Which interpreters stand behind the managed runtimes, by their AWS name; the others are looked for on the host.
@@ -86,6 +90,8 @@ impl Default for Config {
             account: AccountId::parse("123456789012").expect("twelve digits"),
             driver: DriverChoice::Auto,
             server: front_door::Config::default(),
+            oauth: oauth::Settings::default(),
+            audit: front_door::audit::Config::default(),
             runtime: runtime::Config::default(),
             interpreters: std::collections::BTreeMap::new(),
             log: "warn,eyot=info,runtime=info,front_door=info,sandbox=info,storage=info".to_owned(),

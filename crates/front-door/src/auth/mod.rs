@@ -15,7 +15,8 @@
 //!   WebSocket helper signs only `host` and `x-amz-date`, and sends the session id beside them.
 //! - `UNSIGNED-PAYLOAD` and `STREAMING-*` are refused: no SDK uses them for this service, and either would let a body
 //!   through that nobody vouches for.
-//! - A key's `x-amz-security-token` must be the one it was made with; a key made without one accepts none.
+//! - A key's `x-amz-security-token` must be the one it was made with; a key made without one accepts none. Only a token
+//!   that was good once is told that it has expired.
 //! - A presigned query is good for at most 300 s, and for any number of calls in that time, as at AWS. `x-amz-*` headers
 //!   beside it must be signed as well.
 //! - Where real clients disagree about the canonical form, each of their forms is tried, see `canonical`.
@@ -36,7 +37,8 @@ pub mod shown;
 mod tests;
 mod verifier;
 
-pub use iam::keys::{AccessKey, Keys, Scope};
+pub use iam::Directory;
+pub use iam::keys::{AccessKey, Scope};
 pub use refusal::Refusal;
 pub use shown::Shown;
 pub use verifier::{EMPTY_PAYLOAD, Payload, Pending, Service, Verifier};

@@ -106,6 +106,9 @@ pub enum Refusal {
         "The security token included in the request is invalid. Its access key is not known here, or its session token does not belong to it; `eyot env` prints the credentials of this server, and AWS_SESSION_TOKEN must not be set with them."
     )]
     UnrecognizedClient,
+    /// Temporary credentials whose time is over.
+    #[error("The security token included in the request is expired")]
+    ExpiredToken,
     /// A payload kind that this service does not take.
     #[error(
         "x-amz-content-sha256 must be the SHA-256 of the body as 64 lower-case hexadecimal digits, not '{0}': this service takes no unsigned and no chunk-signed payloads. The header may also be left out."
@@ -137,6 +140,7 @@ impl Refusal {
             Self::Expired { .. } | Self::PresignedExpired { .. } | Self::NotYetCurrent { .. } => "RequestExpired",
             Self::ScopeDate { .. } | Self::ScopeRegion { .. } | Self::ScopeService { .. } => "InvalidScope",
             Self::UnrecognizedClient => "UnrecognizedClient",
+            Self::ExpiredToken => "ExpiredToken",
             Self::SignatureDoesNotMatch => "SignatureDoesNotMatch",
         }
     }

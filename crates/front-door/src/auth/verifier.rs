@@ -6,12 +6,13 @@ use aws_lc_rs::{digest, hmac};
 use domain::{Clock, Principal};
 use http::header::HOST;
 use http::request::Parts;
-use iam::keys::Key;
+use iam::keys::{Key, Missing};
+use jiff::Timestamp;
 
 use super::authorization::{self, ALGORITHM, Authorization, TERMINATOR, lower_hex, quote};
 use super::canonical::{Form, hosts};
 use super::date::Signed;
-use super::{Keys, Refusal, Scope, Shown};
+use super::{Directory, Refusal, Scope, Shown};
 use crate::headers;
 
 /// SHA-256 of nothing: the payload's hash of a request without a body.
@@ -35,7 +36,7 @@ const GLOBAL_REGION: &str = "us-east-1";
 /// Verifies signatures for one region. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Verifier {
-    keys: Arc<Keys>,
+    directory: Arc<Directory>,
     agentcore: Arc<Scope>,
     sts: Arc<Scope>,
     sts_global: Arc<Scope>,
@@ -70,18 +71,19 @@ pub struct Pending<'a> {
     payload: Payload,
     key: Arc<Key>,
     scope: Arc<Scope>,
+    now: Timestamp,
 }
 
 impl Verifier {
     /// A verifier of calls by these keys, signed for this region.
     #[must_use]
-    pub fn new(keys: Arc<Keys>, region: &str, clock: Clock) -> Self {
+    pub fn new(directory: Arc<Directory>, region: &str, clock: Clock) -> Self {
         let scope = |region: &str, service: &str| {
             let (region, service) = (region.to_owned(), service.to_owned());
             Arc::new(Scope { region, service })
         };
         Self {
-            keys,
+            directory,
             agentcore: scope(region, "bedrock-agentcore"),
             sts: scope(region, "sts"),
             sts_global: scope(GLOBAL_REGION, "sts"),
@@ -91,10 +93,10 @@ impl Verifier {
 
     /// One whose calls must be signed for this scope, such as that of somebody else's test cases.
     #[cfg(test)]
-    pub(super) fn for_scope(keys: Arc<Keys>, scope: Scope, clock: Clock) -> Self {
+    pub(super) fn for_scope(directory: Arc<Directory>, scope: Scope, clock: Clock) -> Self {
         Self {
             agentcore: Arc::new(scope),
-            ..Self::new(keys, "us-west-2", clock)
+            ..Self::new(directory, "us-west-2", clock)
         }
     }
 
@@ -128,8 +130,9 @@ impl Verifier {
         check_scope(scope, &authorization, &signed)?;
         let payload = payload(parts)?;
 
-        let found = self.keys.find(authorization.access_key_id);
-        let key = found.clone().unwrap_or_else(|| self.keys.decoy());
+        let found = self.directory.find(authorization.access_key_id, token);
+        let missing = found.as_ref().err().copied();
+        let key = found.unwrap_or_else(|_| self.directory.decoy());
         let pending = Pending {
             parts,
             authorization,
@@ -137,14 +140,21 @@ impl Verifier {
             payload,
             key,
             scope: Arc::clone(scope),
+            now: self.clock.now(),
         };
-        let has_token = pending.key.has_token(token);
-        if found.is_none() || !has_token {
-            // The same work as for a key that exists, so that the time to this answer says nothing about keys.
-            let _ = pending.matches(&Form::usual(parts), &EMPTY_PAYLOAD, &mut Vec::with_capacity(USUAL_TEXT));
-            return Err(Refusal::UnrecognizedClient);
-        }
-        Ok(pending)
+        let Some(missing) = missing else { return Ok(pending) };
+        // The same work as for a key that exists, so that the time to this answer says nothing about keys.
+        let _ = pending.matches(&Form::usual(parts), &EMPTY_PAYLOAD, &mut Vec::with_capacity(USUAL_TEXT));
+        Err(match missing {
+            Missing::Unknown => Refusal::UnrecognizedClient,
+            Missing::Expired => Refusal::ExpiredToken,
+        })
+    }
+
+    /// Who there is.
+    #[must_use]
+    pub fn directory(&self) -> &Directory {
+        &self.directory
     }
 
     /// What a request must be signed for that says it is signed for `region`.
@@ -188,6 +198,12 @@ impl Pending<'_> {
         self.payload
     }
 
+    /// What the request says it is signed with. Believed only once [`Pending::verify`] has succeeded.
+    #[must_use]
+    pub fn key(&self) -> &Arc<Key> {
+        &self.key
+    }
+
     /// Compares the signature, given the SHA-256 of the payload: the declared one, or that of the body as it came.
     ///
     /// With a declared hash this proves the caller, not the body: whoever reads the body must still compare it.
@@ -206,6 +222,7 @@ impl Pending<'_> {
             return Err(Refusal::UnrecognizedClient);
         }
         if matches {
+            self.key.used(self.now);
             Ok(Arc::clone(self.key.principal()))
         } else {
             Err(Refusal::SignatureDoesNotMatch)

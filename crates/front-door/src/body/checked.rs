@@ -1,4 +1,4 @@
-//! A body that streams straight through although its digest is checked only at its end.
+//! A body that streams straight through, its digest, if one was signed, checked at its end.
 //!
 //! The signature already covers the declared digest, so the caller is proven. The last piece is held back until the
 //! bytes are known to match; if they do not, the service sees an error in its place and never a complete body.
@@ -20,36 +20,44 @@ use tokio::time::Sleep;
 /// Where a [`Checked`] body leaves its fault.
 pub(crate) type Verdict = Arc<OnceLock<Fault>>;
 
-/// A streamed body with a declared digest.
+/// A streamed body.
 pub(crate) struct Checked {
     source: Source,
     timer: Pin<Box<Sleep>>,
-    hash: Option<digest::Context>,
-    expected: [u8; 32],
-    held_back: Option<Bytes>,
+    declared: Option<Declared>,
+    is_over: bool,
     verdict: Verdict,
 }
 
+/// A digest that the body must turn out to have.
+struct Declared {
+    hash: digest::Context,
+    expected: [u8; 32],
+    held_back: Option<Bytes>,
+}
+
 impl Checked {
-    /// Streams `source`, whose digest was signed as `expected`.
-    pub(crate) fn new(source: Source, expected: [u8; 32]) -> (Self, Verdict) {
+    /// Streams `source`, whose digest was signed as `expected`, if it was.
+    pub(crate) fn new(source: Source, expected: Option<[u8; 32]>) -> (Self, Verdict) {
         let verdict = Verdict::default();
         let timer = Box::pin(tokio::time::sleep_until(source.deadline()));
-        let hash = Some(digest::Context::new(&digest::SHA256));
+        let declared = expected.map(|expected| Declared {
+            hash: digest::Context::new(&digest::SHA256),
+            expected,
+            held_back: None,
+        });
         let body = Self {
             source,
             timer,
-            hash,
-            expected,
-            held_back: None,
+            declared,
+            is_over: false,
             verdict: Arc::clone(&verdict),
         };
         (body, verdict)
     }
 
     fn fail(&mut self, fault: Fault) -> Option<Result<Frame<Bytes>, BodyError>> {
-        self.hash = None;
-        self.held_back = None;
+        self.is_over = true;
         let error = BodyError::from(&fault);
         // Only the first fault counts.
         let _ = self.verdict.set(fault);
@@ -64,33 +72,37 @@ impl Body for Checked {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
         loop {
-            let Some(hash) = &mut this.hash else {
+            if this.is_over {
                 return Poll::Ready(None);
-            };
+            }
             match ready!(this.source.poll_piece(this.timer.as_mut(), cx)) {
                 Some(Err(fault)) => return Poll::Ready(this.fail(fault)),
                 Some(Ok(piece)) => {
-                    hash.update(&piece);
-                    if let Some(earlier) = this.held_back.replace(piece) {
+                    let Some(declared) = &mut this.declared else {
+                        return Poll::Ready(Some(Ok(Frame::data(piece))));
+                    };
+                    declared.hash.update(&piece);
+                    if let Some(earlier) = declared.held_back.replace(piece) {
                         return Poll::Ready(Some(Ok(Frame::data(earlier))));
                     }
                 }
                 None => {
-                    let matches = this
-                        .hash
-                        .take()
-                        .is_some_and(|hash| to_array(&hash.finish()) == this.expected);
-                    if !matches {
+                    let Some(declared) = this.declared.take() else {
+                        this.is_over = true;
+                        return Poll::Ready(None);
+                    };
+                    if to_array(&declared.hash.finish()) != declared.expected {
                         return Poll::Ready(this.fail(Fault::Digest));
                     }
-                    return Poll::Ready(this.held_back.take().map(|last| Ok(Frame::data(last))));
+                    this.is_over = true;
+                    return Poll::Ready(declared.held_back.map(|last| Ok(Frame::data(last))));
                 }
             }
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.hash.is_none()
+        self.is_over
     }
 
     fn size_hint(&self) -> SizeHint {

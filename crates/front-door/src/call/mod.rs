@@ -13,6 +13,7 @@
 //! Invariant: no panic leaves a request without an answer or touches another request.
 
 mod answer;
+mod authenticate;
 mod builtin;
 mod input;
 mod prove;
@@ -22,6 +23,7 @@ pub(crate) use answer::AnswerBody;
 
 use crate::admit::Admission;
 use crate::auth::{Pending, Refusal, Service as SignedFor, Shown, Verifier};
+use crate::authorize::Authority;
 use crate::body::checked::Verdict;
 use crate::body::full;
 use crate::config::Config;
@@ -33,8 +35,9 @@ use crate::metrics::{Metrics, ReasonLabel};
 use crate::route::{Endpoint, Own, Route, Router};
 use crate::server::Readiness;
 use crate::server::watch::Busy;
-use crate::service::{Call, OwnCall};
+use crate::service::{Call, Head, OwnCall};
 use answer::Answer;
+use authenticate::Proof;
 use domain::{Error, Kind};
 use futures_util::FutureExt;
 use http::request::Parts;
@@ -55,6 +58,8 @@ pub(crate) struct Door {
     pub(crate) spool_dir: PathBuf,
     pub(crate) router: Router,
     pub(crate) verifier: Verifier,
+    pub(crate) tokens: oauth::Providers,
+    pub(crate) authority: Authority,
     pub(crate) admission: Arc<Admission>,
     pub(crate) metrics: Metrics,
     pub(crate) registry: Arc<Registry>,
@@ -123,7 +128,12 @@ async fn answer(
             context.dialect = Dialect::Sts;
             sts::call(door, context, &own, parts, body).await
         }
-        Route::Builtin(builtin) => builtin::answer(door, context, builtin, &parts),
+        Route::Builtin(builtin) => builtin::answer(door, context, builtin, &parts).await,
+        Route::Metadata(endpoint, labels) => {
+            let endpoint = Arc::clone(endpoint);
+            let labels = input::labels(&endpoint, labels)?;
+            builtin::metadata(door, context, &endpoint, Head::new(&labels, parts.uri.query()), &parts).await
+        }
         Route::Unknown(methods) => Err(unknown(&parts, &methods)),
     }
 }
@@ -148,9 +158,12 @@ async fn call(
     body: hyper::body::Incoming,
 ) -> Result<Answer, Failure> {
     let operation = endpoint.operation;
-    let shown = shown(door, context, &parts)?;
-    let pending = check_head(door, context, &parts, &shown, SignedFor::AgentCore)?;
-    let Some(service) = &endpoint.service else {
+    let shown = shown(door, context, &parts).await?;
+    let head = Head::new(labels.as_deref().unwrap_or_default(), parts.uri.query());
+    let service = endpoint.service.as_ref();
+    let authorizer = service.and_then(|service| service.authorizer(operation, head));
+    let proof = authenticate::check(door, context, &parts, &shown, head, authorizer.as_deref()).await?;
+    let Some(service) = service else {
         let text = format!(
             "{} is part of the AgentCore API, but not of this version of Eyot.",
             operation.name
@@ -173,12 +186,16 @@ async fn call(
             may_stream: false,
         },
     };
-    let proven = prove(door, context, pending, body, allowance).await?;
+    let proven = prove(door, context, proof, body, allowance).await?;
     let document = match &proven.body {
         ProvenBody::Whole(spooled) if operation.payload.is_none() => spooled.bytes().cloned().unwrap_or_default(),
         _ => bytes::Bytes::new(),
     };
     let input = input::decode(operation, &labels?, &parts, &document)?;
+    let access = service.access(operation, &input);
+    door.authority
+        .decide(context, &proven.caller, &parts.headers, &access)
+        .await?;
     let (body, verdict) = match proven.body {
         ProvenBody::Whole(_) if operation.payload.is_none() => (full(bytes::Bytes::new()), None),
         other => other.into_incoming(),
@@ -188,7 +205,7 @@ async fn call(
         input,
         body,
         headers: parts.headers,
-        caller: proven.caller,
+        caller: proven.caller.principal,
         request_id: context.request_id,
     };
     let reply = service.call(call).await;
@@ -204,8 +221,8 @@ async fn call_own(
     parts: Parts,
     body: hyper::body::Incoming,
 ) -> Result<Answer, Failure> {
-    let shown = shown(door, context, &parts)?;
-    let pending = check_head(door, context, &parts, &shown, SignedFor::AgentCore)?;
+    let shown = shown(door, context, &parts).await?;
+    let pending = check_head(door, context, &parts, &shown, SignedFor::AgentCore).await?;
     admit(door, context)?;
     let config = &door.config;
     let allowance = Allowance {
@@ -214,7 +231,7 @@ async fn call_own(
         member: "body",
         may_stream: true,
     };
-    let proven = prove(door, context, pending, body, allowance).await?;
+    let proven = prove(door, context, Proof::Signed(pending), body, allowance).await?;
     let (path, query) = input::own(&parts)?;
     let (body, verdict) = proven.body.into_incoming();
     let call = OwnCall {
@@ -223,9 +240,13 @@ async fn call_own(
         query,
         headers: parts.headers,
         body,
-        caller: proven.caller,
+        caller: Arc::clone(&proven.caller.principal),
         request_id: context.request_id,
     };
+    let access = own.service.own_access(&call)?;
+    door.authority
+        .decide(context, &proven.caller, &call.headers, &access)
+        .await?;
     let reply = own.service.call_own(call).await;
     blame(verdict.as_ref(), allowance.member)?;
     Ok(Answer::own(reply?))
@@ -247,29 +268,34 @@ fn head_size(parts: &Parts, most: usize) -> Result<(), Failure> {
 }
 
 /// What the head shows for its sender.
-fn shown<'p>(door: &Door, context: &Context, parts: &'p Parts) -> Result<Shown<'p>, Failure> {
-    Shown::of(parts).map_err(|refusal| refused(door, context, refusal))
+async fn shown<'p>(door: &Door, context: &Context, parts: &'p Parts) -> Result<Shown<'p>, Failure> {
+    match Shown::of(parts) {
+        Ok(shown) => Ok(shown),
+        Err(refusal) => Err(refused(door, context, refusal).await),
+    }
 }
 
 /// Everything about the signer that the head can tell.
-fn check_head<'p>(
+async fn check_head<'p>(
     door: &Door,
     context: &Context,
     parts: &'p Parts,
     shown: &'p Shown<'p>,
     service: SignedFor,
 ) -> Result<Pending<'p>, Failure> {
-    door.verifier
-        .check_head(parts, shown, service)
-        .map_err(|refusal| refused(door, context, refusal))
+    match door.verifier.check_head(parts, shown, service) {
+        Ok(pending) => Ok(pending),
+        Err(refusal) => Err(refused(door, context, refusal).await),
+    }
 }
 
-fn refused(door: &Door, context: &Context, refusal: Refusal) -> Failure {
+async fn refused(door: &Door, context: &Context, refusal: Refusal) -> Failure {
     door.metrics
         .refusals
         .get_or_create(&ReasonLabel { reason: refusal.code() })
         .inc();
     tracing::debug!(request_id = %context.request_id, code = refusal.code(), "a caller was refused");
+    door.authority.refused(context, refusal.code()).await;
     Failure::Refused(refusal)
 }
 

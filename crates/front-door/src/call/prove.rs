@@ -1,20 +1,22 @@
 //! Takes in a body as far as its signature needs it, and compares the signature.
 
+use super::authenticate::Proof;
 use super::{Door, busy, refused};
 use crate::auth::{Payload, Pending};
+use crate::authorize::Caller;
 use crate::body::Incoming;
 use crate::body::checked::{Checked, Verdict};
 use crate::body::source::{Fault, Limits, Source};
 use crate::body::spool::{self, SpoolError, Spooled};
 use crate::context::Context;
 use crate::error::{Failure, body_failure};
-use domain::{Error, Principal};
+use domain::Error;
 use http_body_util::BodyExt;
 use std::sync::Arc;
 
 /// A proven caller and its body.
 pub(super) struct Proven {
-    pub(super) caller: Arc<Principal>,
+    pub(super) caller: Caller,
     pub(super) body: ProvenBody,
 }
 
@@ -42,7 +44,7 @@ pub(super) struct Allowance {
 pub(super) async fn prove(
     door: &Door,
     context: &mut Context,
-    pending: Pending<'_>,
+    proof: Proof<'_>,
     body: hyper::body::Incoming,
     allowance: Allowance,
 ) -> Result<Proven, Failure> {
@@ -53,36 +55,61 @@ pub(super) async fn prove(
     };
     let told = |fault| body_failure(&fault, allowance.member);
     let mut source = Source::new(body, limits).map_err(told)?;
-    let declared = pending.payload();
-    let refused = |context: &Context, refusal| refused(door, context, refusal);
+    let pending = match proof {
+        Proof::Signed(pending) => pending,
+        // Nobody vouches for the body but the token's holder, who is proven.
+        Proof::Bearer(caller) => return receive(door, context, caller, source, None, allowance).await,
+    };
+    if let Payload::Declared(digest) = pending.payload() {
+        let caller = compare(door, context, &pending, &digest).await?;
+        return receive(door, context, caller, source, Some(digest), allowance).await;
+    }
+    let spooled = take(door, &mut source, allowance).await?;
+    context.unread = false;
+    let caller = compare(door, context, &pending, &spooled.digest).await?;
+    context.access_key_id = Some(caller.principal.access_key_id.clone());
+    Ok(Proven {
+        caller,
+        body: ProvenBody::Whole(spooled),
+    })
+}
 
-    if let Payload::Declared(digest) = declared {
-        let caller = pending.verify(&digest).map_err(|refusal| refused(context, refusal))?;
-        context.access_key_id = Some(caller.access_key_id.clone());
-        let is_small = source.promised().is_some_and(|size| size <= allowance.in_memory);
-        if allowance.may_stream && !is_small {
-            let (checked, verdict) = Checked::new(source.without_total(), digest);
-            return Ok(Proven {
-                caller,
-                body: ProvenBody::Streaming(checked.boxed_unsync(), verdict),
-            });
-        }
-        let spooled = take(door, &mut source, allowance).await?;
-        context.unread = false;
-        if spooled.digest != digest {
-            return Err(body_failure(&Fault::Digest, allowance.member));
-        }
+/// Compares a signature.
+pub(super) async fn compare(
+    door: &Door,
+    context: &Context,
+    pending: &Pending<'_>,
+    payload: &[u8; 32],
+) -> Result<Caller, Failure> {
+    match pending.verify(payload) {
+        Ok(_) => Ok(Caller::signed(Arc::clone(pending.key()), door.verifier.directory())),
+        Err(refusal) => Err(refused(door, context, refusal).await),
+    }
+}
+
+/// The body of a caller who is proven already: passed on as it comes, or whole where that is asked for.
+async fn receive(
+    door: &Door,
+    context: &mut Context,
+    caller: Caller,
+    mut source: Source,
+    digest: Option<[u8; 32]>,
+    allowance: Allowance,
+) -> Result<Proven, Failure> {
+    context.access_key_id = Some(caller.principal.access_key_id.clone());
+    let is_small = source.promised().is_some_and(|size| size <= allowance.in_memory);
+    if allowance.may_stream && !is_small {
+        let (checked, verdict) = Checked::new(source.without_total(), digest);
         return Ok(Proven {
             caller,
-            body: ProvenBody::Whole(spooled),
+            body: ProvenBody::Streaming(checked.boxed_unsync(), verdict),
         });
     }
     let spooled = take(door, &mut source, allowance).await?;
     context.unread = false;
-    let caller = pending
-        .verify(&spooled.digest)
-        .map_err(|refusal| refused(context, refusal))?;
-    context.access_key_id = Some(caller.access_key_id.clone());
+    if digest.is_some_and(|digest| spooled.digest != digest) {
+        return Err(body_failure(&Fault::Digest, allowance.member));
+    }
     Ok(Proven {
         caller,
         body: ProvenBody::Whole(spooled),

@@ -1,6 +1,7 @@
 //! A call of STS: parameters in the query or in a form, signed for `sts` or not signed at all.
 
 use super::answer::Answer;
+use super::authenticate::Proof;
 use super::prove::{Allowance, ProvenBody, prove, take};
 use super::{Door, admit, check_head, shown};
 use crate::auth::{Service, Shown};
@@ -30,7 +31,7 @@ pub(super) async fn call(
         member: "body",
         may_stream: false,
     };
-    let shown = shown(door, context, &parts)?;
+    let shown = shown(door, context, &parts).await?;
     let (caller, form) = if shown == Shown::Nothing {
         admit(door, context)?;
         let limits = Limits {
@@ -43,11 +44,11 @@ pub(super) async fn call(
         context.unread = false;
         (None, form)
     } else {
-        let pending = check_head(door, context, &parts, &shown, Service::Sts)?;
+        let pending = check_head(door, context, &parts, &shown, Service::Sts).await?;
         admit(door, context)?;
-        let proven = prove(door, context, pending, body, allowance).await?;
+        let proven = prove(door, context, Proof::Signed(pending), body, allowance).await?;
         match proven.body {
-            ProvenBody::Whole(form) => (Some(proven.caller), form),
+            ProvenBody::Whole(form) => (Some(proven.caller.principal), form),
             ProvenBody::Streaming(..) => return Err(Error::internal("A form was not read to its end.").into()),
         }
     };

@@ -31,7 +31,7 @@ use api::Operation;
 use bytes::Bytes;
 use domain::error::{FieldError, InvalidReason};
 use domain::{Error, Kind};
-use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde::Serialize;
 use uuid::Uuid;
@@ -62,6 +62,8 @@ pub(crate) enum Failure {
     Domain(Error),
     /// A signature that is not believed.
     Refused(Refusal),
+    /// A bearer token that is not accepted, and where to get one that is.
+    Unauthorized(String, HeaderValue),
     /// A failure of the way in.
     Edge(Edge, String),
 }
@@ -99,12 +101,18 @@ impl Failure {
     pub(crate) fn write(&self, operation: Option<&Operation>) -> Written {
         let (name, status) = match self {
             Self::Domain(error) => exception(&error.kind, operation),
+            // What SDKs know as a reason to fetch new credentials.
+            Self::Refused(Refusal::ExpiredToken) => ("ExpiredTokenException", StatusCode::FORBIDDEN),
             Self::Refused(_) => exception(&Kind::Denied, operation),
+            Self::Unauthorized(..) => ("UnauthorizedException", StatusCode::UNAUTHORIZED),
             Self::Edge(edge, _) => edge.exception(),
         };
         let mut headers = HeaderMap::with_capacity(6);
         headers.insert(CONTENT_TYPE, JSON);
         headers.insert(ERROR_TYPE, HeaderValue::from_static(name));
+        if let Self::Unauthorized(_, challenge) = self {
+            headers.insert(WWW_AUTHENTICATE, challenge.clone());
+        }
         if let Self::Domain(error) = self {
             if let Some(seconds) = retry_after(error) {
                 headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
@@ -118,7 +126,9 @@ impl Failure {
             headers,
             body: match self {
                 Self::Refused(refusal) => Document::of(&refusal.to_string()).to_bytes(),
-                Self::Domain(Error { message, .. }) | Self::Edge(_, message) => self.document(message).to_bytes(),
+                Self::Domain(Error { message, .. }) | Self::Unauthorized(message, _) | Self::Edge(_, message) => {
+                    self.document(message).to_bytes()
+                }
             },
         }
     }

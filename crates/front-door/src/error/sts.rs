@@ -18,7 +18,7 @@ pub(super) fn write(failure: &Failure, request_id: Uuid) -> Written {
     let message = match failure {
         Failure::Refused(refusal) => refusal.to_string(),
         Failure::Domain(error) => error.message.clone(),
-        Failure::Edge(_, message) => message.clone(),
+        Failure::Unauthorized(message, _) | Failure::Edge(_, message) => message.clone(),
     };
     let kind = if status.is_server_error() { "Receiver" } else { "Sender" };
     let message = escape(&message);
@@ -41,6 +41,7 @@ fn code(failure: &Failure) -> (&'static str, StatusCode) {
             let code = match refusal {
                 Refusal::MissingAuthenticationToken => "MissingAuthenticationToken",
                 Refusal::UnrecognizedClient => "InvalidClientTokenId",
+                Refusal::ExpiredToken => "ExpiredToken",
                 Refusal::IncompleteSignature(_) => "IncompleteSignature",
                 Refusal::MethodMismatch => "AccessDenied",
                 _ => "SignatureDoesNotMatch",
@@ -59,6 +60,7 @@ fn code(failure: &Failure) -> (&'static str, StatusCode) {
             };
             (code, status)
         }
+        Failure::Unauthorized(..) => ("AccessDenied", StatusCode::UNAUTHORIZED),
         Failure::Edge(edge, _) => {
             let (_, status) = edge.exception();
             let code = match edge {

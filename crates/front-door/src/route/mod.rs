@@ -15,6 +15,7 @@ mod table;
 mod tests;
 
 use crate::metrics::{CallMetrics, Metrics};
+use crate::resource_metadata::SUFFIX as METADATA;
 use crate::service::Service;
 use api::{Operation, Plane};
 use http::Method;
@@ -79,6 +80,8 @@ pub(crate) enum Route<'r, 'p> {
     Own(&'r Arc<Own>),
     /// STS.
     Sts(&'r Arc<Own>),
+    /// About the tokens that a call by POST to this operation needs.
+    Metadata(&'r Arc<Endpoint>, RawLabels<'p>),
     /// One of the front door's.
     Builtin(Builtin),
     /// Nowhere; the methods that the path would have.
@@ -198,6 +201,11 @@ impl Router {
                 _ => Route::Unknown(vec![&Method::POST]),
             };
         }
+        if let Some(resource) = path.strip_suffix(METADATA).filter(|_| *method == Method::GET)
+            && let Route::Operation(endpoint, labels) = self.find(&Method::POST, resource, None)
+        {
+            return Route::Metadata(endpoint, labels);
+        }
         let tree = self.methods.iter().find(|(known, _)| known == method);
         if let Some((endpoint, labels)) = tree.and_then(|(_, tree)| tree.find(path)) {
             return Route::Operation(endpoint, labels);
@@ -216,6 +224,7 @@ impl Router {
 impl Router {
     /// Whether a path is one of the data plane, by whatever method: those are the ones that pages in a browser call.
     pub(crate) fn is_data(&self, path: &str) -> bool {
+        let path = path.strip_suffix(METADATA).unwrap_or(path);
         let found = self.methods.iter().find_map(|(_, tree)| tree.find(path));
         found.is_some_and(|(endpoint, _)| endpoint.operation.plane == Plane::Data)
     }
@@ -232,7 +241,7 @@ impl Route<'_, '_> {
         match self {
             Self::Operation(endpoint, _) => &endpoint.metrics,
             Self::Own(own) | Self::Sts(own) => &own.metrics,
-            Self::Builtin(_) => &router.builtin,
+            Self::Builtin(_) | Self::Metadata(..) => &router.builtin,
             Self::Unknown(_) => &router.unknown,
         }
     }

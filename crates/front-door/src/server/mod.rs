@@ -14,12 +14,16 @@ mod tls;
 pub(crate) mod watch;
 
 use crate::admit::Admission;
+use crate::audit;
 use crate::auth::Verifier;
+use crate::authorize::Authority;
 use crate::call::Door;
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::route::{RouteError, Router};
 use crate::service::Service;
+use domain::Clock;
+use domain::id::{AccountId, Region};
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use std::net::SocketAddr;
@@ -44,8 +48,18 @@ const CUT_GRACE: Duration = Duration::from_secs(2);
 pub struct Wiring {
     /// Who answers calls.
     pub services: Vec<Arc<dyn Service>>,
-    /// Who may call.
+    /// Who signs.
     pub verifier: Verifier,
+    /// Who bears tokens.
+    pub tokens: oauth::Providers,
+    /// The account whose resources these are; root of it may do everything.
+    pub account: AccountId,
+    /// The region that the server plays.
+    pub region: Region,
+    /// Where decisions are written down.
+    pub audit: audit::Log,
+    /// Wall time.
+    pub clock: Clock,
     /// Where it is counted; registered on `registry`.
     pub metrics: Metrics,
     /// What `/_eyot/metrics` shows.
@@ -152,6 +166,13 @@ impl Server {
             spool_dir: dir,
             router,
             verifier: wiring.verifier,
+            tokens: wiring.tokens,
+            authority: Authority {
+                account: wiring.account,
+                region: wiring.region.to_string(),
+                audit: wiring.audit,
+                clock: wiring.clock,
+            },
             admission,
             metrics: wiring.metrics,
             registry: wiring.registry,

@@ -3,9 +3,9 @@
 use aws_credential_types::Credentials;
 use aws_sigv4::http_request::{PayloadChecksumKind, SignableBody, SignableRequest, SigningSettings, sign};
 use aws_sigv4::sign::v4::SigningParams;
-use domain::id::AccountId;
+use domain::id::{AccountId, Region};
 use domain::{Clock, Error};
-use front_door::auth::{AccessKey, Keys, Verifier};
+use front_door::auth::{AccessKey, Directory, Verifier};
 use front_door::service::{Access, Call, OwnCall, OwnReply, Reply, Service, StsCall};
 use front_door::{Config, Drained, Metrics, Readiness, Server, Wiring};
 use futures_util::future::BoxFuture;
@@ -145,15 +145,8 @@ pub(crate) async fn start_with(
         on_own,
         calls: AtomicUsize::new(0),
     });
-    let mut registry = Registry::default();
     let readiness = Readiness::default();
-    let wiring = Wiring {
-        services: vec![Arc::clone(&fake) as Arc<dyn Service>],
-        verifier: verifier(),
-        metrics: Metrics::register(&mut registry),
-        registry: Arc::new(registry),
-        readiness: readiness.clone(),
-    };
+    let wiring = wiring(vec![Arc::clone(&fake) as Arc<dyn Service>], readiness.clone());
     let server = Server::bind(([127, 0, 0, 1], 0).into(), config, wiring).await.unwrap();
     let address = server.local_addr();
     let shutdown = CancellationToken::new();
@@ -168,7 +161,29 @@ pub(crate) async fn start_with(
     }
 }
 
-pub(crate) fn verifier() -> Verifier {
+/// What a server serves with these services.
+pub(crate) fn wiring(services: Vec<Arc<dyn Service>>, readiness: Readiness) -> Wiring {
+    let mut registry = Registry::default();
+    let settings = oauth::Settings {
+        allow_loopback: true,
+        ..oauth::Settings::default()
+    };
+    let metrics = oauth::Metrics::register(&mut registry);
+    Wiring {
+        services,
+        verifier: verifier(),
+        tokens: oauth::Providers::new(&settings, Clock::system(), metrics).unwrap(),
+        account: AccountId::parse("123456789012").unwrap(),
+        region: Region::parse("us-west-2").unwrap(),
+        audit: front_door::audit::Log::off(),
+        clock: Clock::system(),
+        metrics: Metrics::register(&mut registry),
+        registry: Arc::new(registry),
+        readiness,
+    }
+}
+
+fn verifier() -> Verifier {
     let key = AccessKey {
         id: KEY_ID.to_owned(),
         account: AccountId::parse("123456789012").unwrap(),
@@ -176,7 +191,7 @@ pub(crate) fn verifier() -> Verifier {
         session_token: None,
         enabled: true,
     };
-    Verifier::new(Arc::new(Keys::in_memory([key]).unwrap()), "us-west-2", Clock::system())
+    Verifier::new(Arc::new(Directory::fixed([key]).unwrap()), "us-west-2", Clock::system())
 }
 
 impl Running {

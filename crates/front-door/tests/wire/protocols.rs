@@ -1,9 +1,9 @@
 //! HTTP/2 in clear and over TLS, and HTTP/1.1 over TLS, all on one port.
 
-use crate::harness::{INVOKE, LONG, Raw, Running, config, sign_for, start};
+use crate::harness::{INVOKE, LONG, Raw, Running, config, sign_for, start, wiring};
 use bytes::Bytes;
 use front_door::service::Reply;
-use front_door::{BindError, Config, Drained, Metrics, Readiness, Server, Wiring, body::full};
+use front_door::{BindError, Config, Drained, Readiness, Server, body::full};
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -266,13 +266,6 @@ async fn a_spool_directory_that_cannot_be_made_stops_the_start() {
 }
 
 async fn bind(config: Config) -> Result<Server, BindError> {
-    let mut registry = prometheus_client::registry::Registry::default();
-    let wiring = Wiring {
-        services: Vec::new(),
-        verifier: crate::harness::verifier(),
-        metrics: Metrics::register(&mut registry),
-        registry: Arc::new(registry),
-        readiness: Readiness::default(),
-    };
+    let wiring = wiring(Vec::new(), Readiness::default());
     Server::bind(([127, 0, 0, 1], 0).into(), config, wiring).await
 }

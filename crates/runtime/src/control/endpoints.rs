@@ -65,6 +65,7 @@ impl Inner {
                 live: None,
                 target: Some(target),
                 tags: tags.clone(),
+                policy: None,
             };
             let arn = self.arn(&id);
             let answer = api::to_output(&wire::CreateAgentRuntimeEndpointResponse {

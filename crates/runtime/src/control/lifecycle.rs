@@ -143,6 +143,7 @@ mod tests {
             endpoints: 1,
             tags: BTreeMap::new(),
             created_by: None,
+            policy: None,
         }
     }
 
@@ -158,6 +159,7 @@ mod tests {
             live: None,
             target: Some(target),
             tags: BTreeMap::new(),
+            policy: None,
         }
     }
 

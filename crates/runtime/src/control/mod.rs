@@ -1,7 +1,7 @@
 //! The control plane: which runtimes, versions and endpoints there are, and what each endpoint serves.
 //!
-//! Read in this order: `record` (what is kept), `lifecycle` (how it moves, pure), `runtimes`, `versions`, `endpoints`
-//! and `tags` (the operations), `settings`, `headers` and `hooks` (what a request may ask for), `reconcile` (the work behind
+//! Read in this order: `record` (what is kept), `lifecycle` (how it moves, pure), `runtimes`, `versions`, `endpoints`,
+//! `tags` and `policies` (the operations), `settings`, `headers` and `hooks` (what a request may ask for), `reconcile` (the work behind
 //! CREATING, UPDATING and DELETING) with `work`, `fitness`, `warming` and `publish`; then the helpers `store`, `idempotency`, `page`, `view`.
 //!
 //! An operation reads, decides, commits with the revisions that it read, and answers; the reconciler does the rest and
@@ -18,6 +18,7 @@ mod hooks;
 mod idempotency;
 mod lifecycle;
 pub(crate) mod page;
+mod policies;
 mod publish;
 mod reconcile;
 pub(crate) mod record;
@@ -74,6 +75,9 @@ pub(crate) const OPERATIONS: &[&api::Operation] = &[
     op::TAG_RESOURCE,
     op::UNTAG_RESOURCE,
     op::LIST_TAGS_FOR_RESOURCE,
+    op::PUT_RESOURCE_POLICY,
+    op::GET_RESOURCE_POLICY,
+    op::DELETE_RESOURCE_POLICY,
 ];
 
 /// What the control plane is made of.
@@ -239,6 +243,9 @@ impl Inner {
             o if o == op::TAG_RESOURCE => self.tag(input).await,
             o if o == op::UNTAG_RESOURCE => self.untag(input).await,
             o if o == op::LIST_TAGS_FOR_RESOURCE => self.list_tags(input).await,
+            o if o == op::PUT_RESOURCE_POLICY => self.put_policy(input).await,
+            o if o == op::GET_RESOURCE_POLICY => self.get_policy(input).await,
+            o if o == op::DELETE_RESOURCE_POLICY => self.delete_policy(input).await,
             o => Err(Error::new(
                 domain::Kind::Unsupported,
                 format!("{} is not part of this version of Eyot.", o.name),

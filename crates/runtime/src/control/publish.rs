@@ -3,6 +3,7 @@
 
 use super::Inner;
 use super::lifecycle::Fitness;
+use super::policies;
 use super::record::{Endpoint, Runtime};
 use crate::catalog::{Entry, Guarded, Serving};
 use crate::deployment::{Deployment, Target};
@@ -86,17 +87,21 @@ impl Inner {
     /// A runtime and its endpoints as policies see them.
     pub(super) fn guarded(&self, runtime: &Runtime, endpoints: &[Endpoint]) -> Guarded {
         let arn = self.arn(&runtime.id);
-        let resource = |arn: String, tags: &BTreeMap<String, String>| Resource {
+        let resource = |arn: String, tags: &BTreeMap<String, String>, policy: Option<&str>| Resource {
             arn: arn.into(),
             tags: Arc::new(tags.clone()),
+            policy: policies::recorded(&runtime.id, policy),
         };
         let endpoints = endpoints.iter().map(|endpoint| {
             let arn = format!("{arn}/runtime-endpoint/{}", endpoint.name);
-            (endpoint.name.clone(), resource(arn, &endpoint.tags))
+            (
+                endpoint.name.clone(),
+                resource(arn, &endpoint.tags, endpoint.policy.as_deref()),
+            )
         });
         Guarded {
             endpoints: endpoints.collect(),
-            runtime: Some(resource(arn.to_string(), &runtime.tags)),
+            runtime: Some(resource(arn.to_string(), &runtime.tags, runtime.policy.as_deref())),
         }
     }
 

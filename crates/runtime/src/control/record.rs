@@ -51,6 +51,9 @@ pub(crate) struct Runtime {
     pub(crate) tags: BTreeMap<String, String>,
     /// Key of the client token that made the runtime, to be removed with it.
     pub(crate) created_by: Option<String>,
+    /// The text of its resource policy.
+    #[serde(default)]
+    pub(crate) policy: Option<String>,
 }
 
 /// Where a runtime or an endpoint stands; the statuses of the API.
@@ -113,6 +116,9 @@ pub(crate) struct Endpoint {
     /// The version that shall serve, while it is not the live one.
     pub(crate) target: Option<Version>,
     pub(crate) tags: BTreeMap<String, String>,
+    /// The text of its resource policy.
+    #[serde(default)]
+    pub(crate) policy: Option<String>,
 }
 
 /// Reserves a runtime's name. Key: the name.

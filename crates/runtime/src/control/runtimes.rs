@@ -64,6 +64,7 @@ impl Inner {
                 endpoints: 1,
                 tags: tags.clone(),
                 created_by: attempt.key().map(str::to_owned),
+                policy: None,
             };
             let default = Endpoint {
                 runtime: id.clone(),
@@ -76,6 +77,7 @@ impl Inner {
                 live: None,
                 target: Some(Version::FIRST),
                 tags: BTreeMap::new(),
+                policy: None,
             };
             let answer = api::to_output(&wire::CreateAgentRuntimeResponse {
                 agent_runtime_arn: self.arn(&id).to_string(),

@@ -1,61 +1,94 @@
-//! Keys on disk and in memory, and what happens to a verification when its key changes.
+//! What happens to a verification when its key, or whom it belongs to, changes. The keys themselves are tested in `iam`.
 
 use super::{Check, Refusal, key};
-use crate::auth::{AccessKey, EMPTY_PAYLOAD, Keys, Verifier};
+use crate::auth::{Directory, EMPTY_PAYLOAD, Pending, Verifier};
 use aws_credential_types::Credentials;
 use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
 use aws_sigv4::sign::v4;
 use domain::Clock;
 use domain::id::AccountId;
 use http::request::Parts;
-use iam::keys::{Error, read_root};
+use iam::directory::{self, NewRole};
+use iam::names::Holder;
+use iam::sts::{Issue, Revoke, Subject, Temporary};
 use jiff::Timestamp;
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 use storage::seal::MasterKey;
 use storage::sqlite::Store;
-use storage::{Expect, Records};
 
 const NOW: i64 = 1_795_341_600;
 
+/// A directory on disk with user `alice` and role `agent`.
 struct Home {
-    folder: tempfile::TempDir,
-    records: Arc<Store>,
-    master: Arc<MasterKey>,
+    directory: Arc<Directory>,
+    alice: Holder,
+    agent: Holder,
+    _folder: tempfile::TempDir,
 }
 
 impl Home {
-    fn new() -> Self {
+    async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let records = Arc::new(Store::open(folder.path().join("records.db")).unwrap());
-        Self {
-            folder,
-            records,
+        let account = AccountId::parse("123456789012").unwrap();
+        let directory = Directory::open(directory::Parts {
+            records: Arc::new(Store::open(folder.path().join("records.db")).unwrap()),
             master: Arc::new(MasterKey::generate().unwrap()),
+            account: account.clone(),
+            clock: clock(NOW),
+        });
+        let directory = Arc::new(directory.await.unwrap());
+        let (alice, agent) = (Holder::user(account.clone(), "alice"), Holder::role(account, "agent"));
+        directory.create_user(alice.clone()).await.unwrap();
+        let trust = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"AWS":"123456789012"},"Action":"sts:AssumeRole"}]}"#;
+        let role = NewRole {
+            holder: agent.clone(),
+            trust_policy: trust.to_owned(),
+            max_session: None,
+            description: None,
+        };
+        directory.create_role(role).await.unwrap();
+        Self {
+            directory,
+            alice,
+            agent,
+            _folder: folder,
         }
     }
 
-    async fn keys(&self) -> Result<Keys, Error> {
-        Keys::open(Arc::clone(&self.records) as Arc<dyn Records>, Arc::clone(&self.master)).await
+    fn temporary(&self) -> Temporary {
+        let issue = Issue {
+            subject: Subject::Role {
+                role: self.agent.clone(),
+                session: "work".to_owned(),
+            },
+            lifetime: Duration::from_secs(900),
+            session_policy: None,
+            source_identity: None,
+            tags: BTreeMap::new(),
+        };
+        self.directory.issue(issue).unwrap()
     }
 }
 
-fn account(digits: &str) -> AccountId {
-    AccountId::parse(digits).unwrap()
+fn clock(now: i64) -> Clock {
+    Clock::from_fn(move || Timestamp::from_second(now).unwrap())
 }
 
-fn verifier(keys: &Arc<Keys>, now: i64) -> Verifier {
-    Verifier::new(
-        Arc::clone(keys),
-        "us-west-2",
-        Clock::from_fn(move || Timestamp::from_second(now).unwrap()),
-    )
+fn verifier(directory: &Arc<Directory>, now: i64) -> Verifier {
+    Verifier::new(Arc::clone(directory), "us-west-2", clock(now))
+}
+
+fn by(temporary: &Temporary, token: &str) -> Parts {
+    signed(&temporary.access_key_id, &temporary.secret, Some(token), NOW)
 }
 
 /// A request without a body, signed by the SDK's signer.
-fn signed(id: &str, secret: &str, now: i64) -> Parts {
+fn signed(id: &str, secret: &str, token: Option<&str>, now: i64) -> Parts {
     let mut request = http::Request::get("http://localhost:8780/runtimes/").body(()).unwrap();
-    let identity = Credentials::new(id, secret, None, None, "test").into();
-    let time = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(now.try_into().unwrap());
+    let identity = Credentials::new(id, secret, token.map(str::to_owned), None, "test").into();
+    let time = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(now.try_into().unwrap());
     let parameters = v4::SigningParams::builder()
         .identity(&identity)
         .region("us-west-2")
@@ -75,228 +108,92 @@ fn signed(id: &str, secret: &str, now: i64) -> Parts {
     request.into_parts().0
 }
 
+fn verify(pending: &Pending<'_>) -> Option<Refusal> {
+    pending.verify(&EMPTY_PAYLOAD).err()
+}
+
 #[tokio::test]
-async fn the_root_key_is_made_once_and_can_be_read_beside_the_server() {
-    let home = Home::new();
-    assert!(read_root(&*home.records, &home.master).await.unwrap().is_none());
+async fn what_was_withdrawn_counts_no_more_for_a_body_that_is_still_arriving() {
+    let home = Home::new().await;
+    let (directory, ours) = (&home.directory, verifier(&home.directory, NOW));
+    let (view, access) = directory.create_key(home.alice.clone()).await.unwrap();
+    let sent = signed(&access.id, &access.secret, None, NOW);
+    let principal = ours.check(&sent).unwrap().verify(&EMPTY_PAYLOAD).unwrap();
+    assert_eq!(principal.arn, "arn:aws:iam::123456789012:user/alice");
 
-    let keys = home.keys().await.unwrap();
-    assert!(keys.root().is_none());
-    keys.ensure_root(&account("123456789012")).await.unwrap();
-    let (id, secret) = keys.root().unwrap();
-    assert!(id.len() == 20 && id.starts_with("AKIA"), "{id}");
-    assert!(
-        id.bytes().all(|b| b.is_ascii_uppercase() || (b'2'..=b'7').contains(&b)),
-        "{id}"
-    );
-    assert_eq!(secret.len(), 40);
-
-    keys.ensure_root(&account("123456789012")).await.unwrap();
-    assert_eq!(keys.root().unwrap().0, id);
-    let beside = Store::open_read_only(home.records.path()).unwrap();
-    assert_eq!(
-        read_root(&beside, &home.master).await.unwrap(),
-        Some((id.clone(), secret.clone()))
-    );
-
-    let again = Arc::new(home.keys().await.unwrap());
-    assert_eq!(again.root(), Some((id.clone(), secret.clone())));
-    let sent = signed(&id, &secret, NOW);
-    let caller = verifier(&again, NOW)
-        .check(&sent)
-        .unwrap()
-        .verify(&EMPTY_PAYLOAD)
+    let pending = ours.check(&sent).unwrap();
+    assert_eq!(verify(&pending), None);
+    let id = view.access_key_id;
+    directory
+        .set_key_enabled(home.alice.clone(), id.clone(), false)
+        .await
         .unwrap();
-    assert_eq!(caller.arn, "arn:aws:iam::123456789012:root");
-    assert_eq!(caller.access_key_id, id);
-}
-
-#[tokio::test]
-async fn the_root_key_follows_the_configured_account() {
-    let home = Home::new();
-    let keys = home.keys().await.unwrap();
-    keys.ensure_root(&account("123456789012")).await.unwrap();
-    let credentials = keys.root().unwrap();
-    let again = Arc::new(home.keys().await.unwrap());
-    again.ensure_root(&account("999999999999")).await.unwrap();
-    assert_eq!(again.root().unwrap(), credentials);
-    let sent = signed(&credentials.0, &credentials.1, NOW);
-    let caller = verifier(&again, NOW)
-        .check(&sent)
-        .unwrap()
-        .verify(&EMPTY_PAYLOAD)
+    assert_eq!(verify(&pending), Some(Refusal::UnrecognizedClient));
+    assert_eq!(ours.check(&sent).err(), Some(Refusal::UnrecognizedClient));
+    directory
+        .set_key_enabled(home.alice.clone(), id.clone(), true)
+        .await
         .unwrap();
-    assert_eq!(caller.account, account("999999999999"));
+
+    let pending = ours.check(&sent).unwrap();
+    let (_, new) = directory.rotate_key(home.alice.clone(), id).await.unwrap();
+    assert_eq!(verify(&pending), Some(Refusal::UnrecognizedClient));
+
+    let sent = signed(&new.id, &new.secret, None, NOW);
+    let pending = ours.check(&sent).unwrap();
+    directory.delete_user(home.alice.clone()).await.unwrap();
+    assert_eq!(verify(&pending), Some(Refusal::UnrecognizedClient));
+    assert_eq!(ours.check(&sent).err(), Some(Refusal::UnrecognizedClient));
 }
 
 #[tokio::test]
-async fn of_two_first_starts_one_makes_the_root_key() {
-    let home = Home::new();
-    let (first, second) = (home.keys().await.unwrap(), home.keys().await.unwrap());
-    let number = account("123456789012");
-    let (one, two) = tokio::join!(first.ensure_root(&number), second.ensure_root(&number));
-    assert_eq!(
-        [&one, &two].iter().filter(|done| done.is_ok()).count(),
-        1,
-        "{one:?} {two:?}"
-    );
-}
+async fn temporary_credentials_end_with_their_time_their_role_and_a_revocation() {
+    let home = Home::new().await;
+    let ours = verifier(&home.directory, NOW);
+    let temporary = home.temporary();
+    let sent = by(&temporary, &temporary.session_token);
+    let principal = ours.check(&sent).unwrap().verify(&EMPTY_PAYLOAD).unwrap();
+    assert_eq!(principal.arn, "arn:aws:sts::123456789012:assumed-role/agent/work");
 
-#[tokio::test]
-async fn no_secret_is_on_disk_or_in_debug_output() {
-    let home = Home::new();
-    let keys = home.keys().await.unwrap();
-    keys.ensure_root(&account("123456789012")).await.unwrap();
-    let temporary = key("ASIATEMPORARY", "a-very-secret-secret", Some("a-very-secret-token"));
-    keys.put(temporary.clone()).await.unwrap();
-    let (_, secret) = keys.root().unwrap();
-    let hidden = [secret.as_str(), "a-very-secret-secret", "a-very-secret-token"];
-
-    let mut texts = vec![format!("{keys:?} {temporary:?} {:?}", keys.find("ASIATEMPORARY"))];
-    for entry in std::fs::read_dir(home.folder.path()).unwrap() {
-        texts.push(String::from_utf8_lossy(&std::fs::read(entry.unwrap().path()).unwrap()).into_owned());
+    // The token belongs to its key, whole, and to no other.
+    let other = home.temporary();
+    for token in [&other.session_token, &temporary.session_token[1..], "", "x"] {
+        assert_eq!(
+            ours.check(&by(&temporary, token)).err(),
+            Some(Refusal::UnrecognizedClient)
+        );
     }
-    assert!(
-        texts.len() > 1 && texts.iter().skip(1).any(|text| text.contains("ASIATEMPORARY")),
-        "looked at the wrong files"
-    );
-    for text in &texts {
-        assert!(hidden.iter().all(|secret| !text.contains(secret)));
-    }
-}
+    let bare = signed(&temporary.access_key_id, &temporary.secret, None, NOW);
+    assert_eq!(ours.check(&bare).err(), Some(Refusal::UnrecognizedClient));
 
-#[tokio::test]
-async fn a_changed_key_stops_working_at_once_and_stays_so_after_a_restart() {
-    let home = Home::new();
-    let keys = Arc::new(home.keys().await.unwrap());
-    let old = key("AKIDEXAMPLE", "old secret", None);
-    keys.put(old.clone()).await.unwrap();
-    let (by_old, by_new) = (
-        signed("AKIDEXAMPLE", "old secret", NOW),
-        signed("AKIDEXAMPLE", "new secret", NOW),
-    );
-    let check = |keys: &Arc<Keys>, parts: &Parts| {
-        verifier(keys, NOW)
-            .check(parts)
-            .and_then(|pending| pending.verify(&EMPTY_PAYLOAD))
-            .err()
-    };
-    assert_eq!(check(&keys, &by_old), None);
-    assert_eq!(check(&keys, &by_new), Some(Refusal::SignatureDoesNotMatch));
+    let pending = ours.check(&sent).unwrap();
+    let revoke = Revoke::Credential(temporary.access_key_id.clone());
+    home.directory.revoke(revoke).await.unwrap();
+    assert_eq!(verify(&pending), Some(Refusal::UnrecognizedClient));
+    assert_eq!(ours.check(&sent).err(), Some(Refusal::UnrecognizedClient));
 
-    // One request has passed its head check and is still sending its body while the secret changes.
-    let ours = verifier(&keys, NOW);
-    let pending = ours.check(&by_old).unwrap();
-    let new = AccessKey {
-        secret: "new secret".to_owned().into(),
-        ..old
-    };
-    keys.put(new.clone()).await.unwrap();
-    assert_eq!(pending.verify(&EMPTY_PAYLOAD), Err(Refusal::UnrecognizedClient));
-    assert_eq!(check(&keys, &by_old), Some(Refusal::SignatureDoesNotMatch));
-    assert_eq!(check(&keys, &by_new), None);
-
-    let pending = ours.check(&by_new).unwrap();
-    keys.put(AccessKey { enabled: false, ..new }).await.unwrap();
-    assert_eq!(pending.verify(&EMPTY_PAYLOAD), Err(Refusal::UnrecognizedClient));
-    assert_eq!(check(&keys, &by_new), Some(Refusal::UnrecognizedClient));
-    let again = Arc::new(home.keys().await.unwrap());
-    assert_eq!(check(&again, &by_new), Some(Refusal::UnrecognizedClient));
+    let sent = by(&other, &other.session_token);
+    let pending = ours.check(&sent).unwrap();
+    assert_eq!(verify(&pending), None);
+    home.directory.delete_role(home.agent.clone()).await.unwrap();
+    assert_eq!(verify(&pending), Some(Refusal::UnrecognizedClient));
+    assert_eq!(ours.check(&sent).err(), Some(Refusal::UnrecognizedClient));
 }
 
 #[test]
 fn around_midnight_both_days_verify() {
-    let keys = Arc::new(Keys::in_memory([key("AKIDEXAMPLE", "secret", None)]).unwrap());
+    let directory = Arc::new(Directory::fixed([key("AKIDEXAMPLE", "secret", None)]).unwrap());
     let midnight = 1_795_305_600;
     assert_eq!(midnight % 86_400, 0);
-    let ours = verifier(&keys, midnight);
+    let ours = verifier(&directory, midnight);
     for _ in 0..3 {
         for now in [midnight - 1, midnight, midnight + 1] {
-            let sent = signed("AKIDEXAMPLE", "secret", now);
+            let sent = signed("AKIDEXAMPLE", "secret", None, now);
             assert!(ours.check(&sent).unwrap().verify(&EMPTY_PAYLOAD).is_ok(), "{now}");
         }
     }
     // One set of keys may serve verifiers of several scopes; what is cached for one does not count for another.
-    let other = Verifier::new(
-        Arc::clone(&keys),
-        "eu-west-1",
-        Clock::from_fn(move || Timestamp::from_second(midnight).unwrap()),
-    );
-    let sent = signed("AKIDEXAMPLE", "secret", midnight);
+    let other = Verifier::new(Arc::clone(&directory), "eu-west-1", clock(midnight));
+    let sent = signed("AKIDEXAMPLE", "secret", None, midnight);
     assert!(matches!(other.check(&sent), Err(Refusal::ScopeRegion { .. })));
-}
-
-#[tokio::test]
-async fn a_record_that_is_not_ours_to_read_stops_the_start() {
-    let home = Home::new();
-    home.keys()
-        .await
-        .unwrap()
-        .ensure_root(&account("123456789012"))
-        .await
-        .unwrap();
-    let other = Arc::new(MasterKey::generate().unwrap());
-    let opened = Keys::open(Arc::clone(&home.records) as Arc<dyn Records>, other).await;
-    assert!(
-        matches!(opened, Err(Error::Storage(storage::Error::Sealed(_)))),
-        "{opened:?}"
-    );
-
-    // A sealed secret that is copied to another record does not open there.
-    let root = home.records.get("access-key", "root").await.unwrap().unwrap();
-    let write = |key: &str, value| storage::Write {
-        kind: "access-key".to_owned(),
-        key: key.to_owned(),
-        expect: Expect::Anything,
-        value,
-    };
-    home.records
-        .commit(vec![write("AKIDCOPY", Some(root.value.clone()))])
-        .await
-        .unwrap();
-    assert!(matches!(
-        home.keys().await,
-        Err(Error::Storage(storage::Error::Sealed(_)))
-    ));
-
-    let whole = String::from_utf8(root.value.to_vec()).unwrap();
-    assert!(whole.starts_with(r#"{"schema":1,"data":{"#), "{whole}");
-    let bare = serde_json::from_str::<serde_json::Value>(&whole).unwrap()["data"].to_string();
-    home.records.commit(vec![write("AKIDCOPY", None)]).await.unwrap();
-    for (text, word) in [
-        ("{}".to_owned(), "missing field `schema`"),
-        (bare, "missing field `schema`"),
-        (r#"{"schema":1}"#.to_owned(), "missing field `data`"),
-        (whole.replace(r#""enabled""#, r#""allowed""#), "unknown field `allowed`"),
-        (
-            whole.replace(r#""schema":1"#, r#""schema":2"#),
-            "has schema 2, this program knows 1",
-        ),
-        (
-            r#"{"schema":2,"other":"form"}"#.to_owned(),
-            "use the Eyot that wrote it",
-        ),
-    ] {
-        home.records
-            .commit(vec![write("root", Some(text.into()))])
-            .await
-            .unwrap();
-        let said = home.keys().await.unwrap_err().to_string();
-        assert!(
-            said.contains("access key record 'root'") && said.contains(word),
-            "{said}"
-        );
-    }
-}
-
-#[tokio::test]
-async fn more_keys_than_one_page_are_read() {
-    let home = Home::new();
-    let keys = home.keys().await.unwrap();
-    let all: Vec<_> = (0..501).map(|n| key(&format!("AKID{n:04}"), "s", None)).collect();
-    futures_util::future::try_join_all(all.iter().map(|access| keys.put(access.clone())))
-        .await
-        .unwrap();
-    let again = home.keys().await.unwrap();
-    assert!(all.iter().all(|access| again.find(&access.id).is_some()));
 }

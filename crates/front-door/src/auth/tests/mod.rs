@@ -7,7 +7,7 @@ mod property;
 mod refusals;
 mod suite;
 
-use super::{AccessKey, EMPTY_PAYLOAD, Keys, Payload, Pending, Refusal, Scope, Service, Shown, Verifier};
+use super::{AccessKey, Directory, EMPTY_PAYLOAD, Payload, Pending, Refusal, Scope, Service, Shown, Verifier};
 use aws_lc_rs::digest::{SHA256, digest};
 use domain::id::AccountId;
 use domain::{Clock, Principal};
@@ -33,7 +33,7 @@ fn verifier(key: AccessKey, region: &str, service: &str, now: &str) -> Verifier 
         service: service.to_owned(),
     };
     Verifier::for_scope(
-        Arc::new(Keys::in_memory([key]).unwrap()),
+        Arc::new(Directory::fixed([key]).unwrap()),
         scope,
         Clock::from_fn(move || now),
     )
