@@ -3,7 +3,9 @@
 //! The root key is read from the data directory itself, which only its owner can do; the server gives it to nobody.
 
 use crate::client::Connection;
+use crate::config;
 use crate::data_dir::{self, DataDir, ServerFile};
+use crate::master_key;
 use anyhow::Context;
 use clap::ValueEnum;
 use std::path::PathBuf;
@@ -14,6 +16,10 @@ pub(crate) struct Args {
     /// Data directory of the running server.
     #[arg(long, env = "EYOT_DATA_DIR", value_name = "DIR")]
     data_dir: Option<PathBuf>,
+    /// Configuration file of the running server; needed only where that says that its master key is not in the data
+    /// directory. EYOT__MASTER_KEY__ variables say it as well.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// How to print: for `eval "$(eyot env)"`, or as a JSON object.
     #[arg(long, value_enum, default_value_t = Format::Shell)]
     format: Format,
@@ -28,7 +34,8 @@ enum Format {
 /// Prints the variables to standard output.
 #[expect(clippy::print_stdout, reason = "what the command is for")]
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
-    let variables = variables(&connection_from_data_dir(&data_dir::resolve(args.data_dir)).await?);
+    let master = config::master_key(args.config.as_deref())?;
+    let variables = variables(&connection_from_data_dir(&data_dir::resolve(args.data_dir), &master).await?);
     match args.format {
         Format::Shell => variables
             .iter()
@@ -87,9 +94,9 @@ pub(crate) fn connection_from_variables(read: impl Fn(&str) -> Option<String>) -
 }
 
 /// The connection to the server that runs on a data directory.
-pub(crate) async fn connection_from_data_dir(dir: &DataDir) -> anyhow::Result<Connection> {
+pub(crate) async fn connection_from_data_dir(dir: &DataDir, master: &master_key::Config) -> anyhow::Result<Connection> {
     let ServerFile { url, region, .. } = dir.server()?;
-    let (access_key_id, secret) = crate::serve::read_root_key(dir).await.with_context(|| {
+    let (access_key_id, secret) = crate::serve::read_root_key(dir, master).await.with_context(|| {
         format!(
             "cannot read the root key in {}; only its owner can",
             dir.path().display()

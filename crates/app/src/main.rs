@@ -1,15 +1,18 @@
 //! `eyot`: an agent runtime of one's own that speaks the Amazon Bedrock AgentCore API.
 //!
 //! This crate puts the pieces together and holds no rules: [`serve`] assembles the server, [`deploy`] and [`invoke`]
-//! are its clients and [`sessions`] its windows, [`quickstart`] is both at once for a newcomer.
+//! are its clients, [`sessions`] its windows and [`iam`] its keys, [`quickstart`] is both at once for a newcomer.
 
 mod client;
 mod config;
 mod data_dir;
 mod deploy;
 mod env;
+mod iam;
 mod invoke;
+mod master_key;
 mod node;
+mod print;
 mod quickstart;
 mod serve;
 mod sessions;
@@ -48,6 +51,13 @@ enum Command {
         #[command(flatten)]
         server: ServerArgs,
     },
+    /// Manage users, access keys, roles and policies.
+    Iam {
+        #[command(flatten)]
+        args: iam::Args,
+        #[command(flatten)]
+        server: ServerArgs,
+    },
     /// Send a payload to an agent and print its answer as it arrives.
     Invoke {
         #[command(flatten)]
@@ -63,13 +73,20 @@ struct ServerArgs {
     /// Data directory of the running server; used unless AWS_ENDPOINT_URL_BEDROCK_AGENTCORE is set.
     #[arg(long, env = "EYOT_DATA_DIR", value_name = "DIR", global = true)]
     data_dir: Option<PathBuf>,
+    /// Configuration file of the running server; needed only where that says that its master key is not in the data
+    /// directory. EYOT__MASTER_KEY__ variables say it as well.
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
 }
 
 impl ServerArgs {
     async fn connection(&self) -> anyhow::Result<client::Connection> {
         match env::connection_from_variables(|name| std::env::var(name).ok())? {
             Some(connection) => Ok(connection),
-            None => env::connection_from_data_dir(&data_dir::resolve(self.data_dir.clone())).await,
+            None => {
+                let dir = data_dir::resolve(self.data_dir.clone());
+                env::connection_from_data_dir(&dir, &config::master_key(self.config.as_deref())?).await
+            }
         }
     }
 }
@@ -110,6 +127,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Env(args) => env::run(args).await?,
         Command::Deploy { args, server } => deploy::run(args, server.connection().await?).await?,
         Command::Sessions { args, server } => return sessions::run(args, server.connection().await?).await,
+        Command::Iam { args, server } => iam::run(args, server.connection().await?).await?,
         Command::Invoke { args, server } => invoke::run(args, server.connection().await?).await?,
     }
     Ok(ExitCode::SUCCESS)

@@ -6,6 +6,7 @@
 use crate::client::Client;
 use crate::deploy::{release, sample};
 use crate::invoke::Invocation;
+use crate::master_key;
 use crate::serve::{self, Running, Signals};
 use crate::{data_dir, env};
 use anyhow::{Context, ensure};
@@ -44,6 +45,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     };
     let config = serve.configuration()?;
     serve::start_logging(&config)?;
+    let master_key = config.master_key.clone();
 
     step("Starting a server in a temporary directory")?;
     let mut signals = Signals::install()?;
@@ -52,7 +54,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         _ = signals.received() => return Ok(()),
     };
     let shown = tokio::select! {
-        shown = show(&running, home.path(), args.exit) => shown,
+        shown = show(&running, home.path(), &master_key, args.exit) => shown,
         _ = signals.received() => Ok(()),
         lost = running.lost() => return Err(lost),
     };
@@ -61,7 +63,12 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     shown
 }
 
-async fn show(running: &Running, home: &std::path::Path, exit: bool) -> anyhow::Result<()> {
+async fn show(
+    running: &Running,
+    home: &std::path::Path,
+    master_key: &master_key::Config,
+    exit: bool,
+) -> anyhow::Result<()> {
     line(&format!("  serving at {}", running.url))?;
     line(&format!(
         "  isolation driver: {} ({})",
@@ -71,7 +78,8 @@ async fn show(running: &Running, home: &std::path::Path, exit: bool) -> anyhow::
     for warning in &running.probe.warnings {
         line(&format!("  note: {warning}"))?;
     }
-    let connection = env::connection_from_data_dir(&data_dir::resolve(Some(home.join("data")))).await?;
+    let dir = data_dir::resolve(Some(home.join("data")));
+    let connection = env::connection_from_data_dir(&dir, master_key).await?;
     let client = Client::new(connection);
 
     step("Deploying the sample agent that ships inside this program")?;

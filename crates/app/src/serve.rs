@@ -7,6 +7,8 @@
 
 use crate::config::{Config, Layers, LogFormat};
 use crate::data_dir::{DataDir, ServerFile};
+use crate::iam::Federated;
+use crate::master_key;
 use crate::node::Tenure;
 use anyhow::{Context, bail};
 use domain::Clock;
@@ -14,6 +16,7 @@ use front_door::audit;
 use front_door::auth::Verifier;
 use front_door::server::{Drained, Readiness, Server, Wiring};
 use iam::{Directory, directory};
+use iam_service::IamService;
 use prometheus_client::registry::Registry;
 use runtime::RuntimeService;
 use runtime::artifacts::Artifacts;
@@ -32,7 +35,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use storage::files::FileBlobs;
-use storage::seal::MasterKey;
 use storage::sqlite::Store;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
@@ -212,6 +214,7 @@ pub(crate) struct Running {
     sessions: Router,
     journal: Journal,
     readiness: Readiness,
+    directory: Arc<Directory>,
     shutdown: CancellationToken,
     serving: JoinHandle<Drained>,
     tenure: Tenure,
@@ -232,7 +235,7 @@ impl Running {
         std::fs::create_dir_all(dir.spool()).with_context(|| format!("cannot make {}", dir.spool().display()))?;
         config.server.spool_dir.get_or_insert_with(|| dir.spool());
 
-        let master = Arc::new(MasterKey::load_or_create(&dir.master_key())?);
+        let master = Arc::new(config.master_key.load_or_create(&dir).await?);
         let store = Arc::new(Store::open(dir.state())?);
         let directory = Directory::open(directory::Parts {
             records: store.clone(),
@@ -309,6 +312,7 @@ impl Running {
             region: config.region.clone(),
             account: config.account.clone(),
             quotas: config.runtime.quotas,
+            reach: oauth::Reach::default(),
             records: store,
             artifacts: artifacts.clone(),
             sessions: sessions.clone(),
@@ -336,10 +340,13 @@ impl Running {
         );
 
         let (region, account) = (config.region.clone(), config.account.clone());
+        let federation = Arc::new(Federated::new(providers.clone(), &config.web_identity, &config.oauth)?);
+        let iam = IamService::new(directory.clone(), federation, clock.clone());
+
         let readiness = Readiness::default();
         let wiring = Wiring {
-            services: vec![Arc::new(service)],
-            verifier: Verifier::new(directory, config.region.as_str(), clock.clone()),
+            services: vec![Arc::new(service), Arc::new(iam)],
+            verifier: Verifier::new(directory.clone(), config.region.as_str(), clock.clone()),
             tokens: providers,
             account: config.account,
             region: config.region.clone(),
@@ -369,6 +376,7 @@ impl Running {
             sessions,
             journal,
             readiness,
+            directory,
             shutdown,
             serving,
             tenure,
@@ -400,6 +408,7 @@ impl Running {
         if timeout(FLUSH, self.journal.flush()).await.is_err() {
             tracing::warn!("the last sessions could not be written down; the next start finds what is left of them");
         }
+        self.directory.close().await;
         self.tenure.end().await;
         match drained {
             Drained::Clean => Ok(()),
@@ -412,8 +421,8 @@ impl Running {
 }
 
 /// The root key of a data directory; the server may be running.
-pub(crate) async fn read_root_key(dir: &DataDir) -> anyhow::Result<(String, String)> {
-    let master = MasterKey::load(&dir.master_key())?;
+pub(crate) async fn read_root_key(dir: &DataDir, master: &master_key::Config) -> anyhow::Result<(String, String)> {
+    let master = master.load(dir).await?;
     let store = Store::open_read_only(dir.state())?;
     match directory::read_root(&store, &master).await? {
         Some((id, secret)) => Ok((id, secret.as_str().to_owned())),

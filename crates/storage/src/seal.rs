@@ -52,6 +52,14 @@ impl MasterKey {
         Self::read(path, file)
     }
 
+    /// The key that these 64 hex digits are, white space around them left out; nothing if they are none.
+    #[must_use]
+    pub fn from_hex(digits: &str) -> Option<Self> {
+        let mut key = Zeroizing::new([0; KEY_LEN]);
+        hex::decode_to_slice(digits.trim(), key.as_mut()).ok()?;
+        Some(Self(key))
+    }
+
     /// A new random key that is kept nowhere.
     pub fn generate() -> Result<Self> {
         let mut key = Zeroizing::new([0; KEY_LEN]);

@@ -159,6 +159,21 @@ impl Client {
         self.send(call).await?.document().await
     }
 
+    /// Sends a document to one of the server's own paths and reads the one that it answers.
+    pub(crate) async fn own_with(&self, method: Method, target: &str, body: String) -> Result<Value, Error> {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let call = Call {
+            plane: Plane::Data,
+            method,
+            target: target.to_owned(),
+            headers,
+            payload: Payload::Memory(Bytes::from(body)),
+            deadline: CONTROL_DEADLINE,
+        };
+        self.send(call).await?.document().await
+    }
+
     /// Signs and sends a call. An answer that is not 2xx is [`Error::Refused`].
     ///
     /// Cancellation safe: dropped, it closes the connection.

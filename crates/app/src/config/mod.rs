@@ -35,6 +35,11 @@ pub(crate) struct Config {
     pub(crate) server: front_door::Config,
     /// Identity providers and their tokens.
     pub(crate) oauth: oauth::Settings,
+    /// Where the key comes from that seals secrets.
+    pub(crate) master_key: crate::master_key::Config,
+    /// Identity providers whose tokens AssumeRoleWithWebIdentity takes: discovery URLs, each with the audiences that
+    /// tokens may be made for.
+    pub(crate) web_identity: crate::iam::WebIdentity,
     /// Who asked for what, and what was decided.
     pub(crate) audit: front_door::audit::Config,
     /// Runtimes, sessions, artifacts.
@@ -91,6 +96,8 @@ impl Default for Config {
             driver: DriverChoice::Auto,
             server: front_door::Config::default(),
             oauth: oauth::Settings::default(),
+            master_key: crate::master_key::Config::default(),
+            web_identity: crate::iam::WebIdentity::new(),
             audit: front_door::audit::Config::default(),
             runtime: runtime::Config::default(),
             interpreters: std::collections::BTreeMap::new(),
@@ -98,6 +105,18 @@ impl Default for Config {
             log_format: LogFormat::Text,
         }
     }
+}
+
+/// Where a running server has its master key from, for commands that read the root key beside it: its configuration
+/// file, if that is named, and its variables.
+pub(crate) fn master_key(file: Option<&std::path::Path>) -> anyhow::Result<crate::master_key::Config> {
+    let mut layers = Layers::default();
+    if let Some(path) = file {
+        layers.file(path)?;
+    }
+    let variables = std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
+    layers.environment(variables.filter(|(name, _)| name.starts_with("EYOT__MASTER_KEY__")))?;
+    Ok(layers.read::<Config>()?.master_key)
 }
 
 /// `$EYOT_DATA_DIR` is clap's business; this is what holds without it.

@@ -10,15 +10,14 @@ mod list;
 mod logs;
 mod show;
 mod stop;
-mod table;
 #[cfg(test)]
 mod tests;
 mod usage;
 
 use crate::client::{Client, Connection, Error, encode};
-use clap::{Subcommand, ValueEnum};
+use crate::print::{Output, clean, note, print, print_json, table, target, text};
+use clap::Subcommand;
 use serde_json::Value;
-use std::io::Write;
 use std::process::ExitCode;
 
 /// The server's route.
@@ -43,16 +42,6 @@ enum Command {
     Logs(logs::Args),
     /// Show what runtimes used, by days.
     Usage(usage::Args),
-}
-
-/// How a result is printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-enum Output {
-    /// For people.
-    #[default]
-    Table,
-    /// For scripts.
-    Json,
 }
 
 /// Which session of several that have the same id.
@@ -111,19 +100,6 @@ impl Filter {
     }
 }
 
-/// A path of the server with parameters.
-fn target(path: &str, pairs: &[(&str, String)]) -> String {
-    let pairs: Vec<String> = pairs
-        .iter()
-        .map(|(name, value)| format!("{name}={}", encode(value)))
-        .collect();
-    if pairs.is_empty() {
-        path.to_owned()
-    } else {
-        format!("{path}?{}", pairs.join("&"))
-    }
-}
-
 /// The path of one session.
 fn path_of(id: &str, rest: &str) -> String {
     format!("{ROUTE}/{}{rest}", encode(id))
@@ -137,40 +113,6 @@ fn explained(error: Error) -> anyhow::Error {
         }
         _ => error.into(),
     }
-}
-
-/// Writes to standard output. A reader that has gone away is no error: it has what it wanted.
-fn print(text: &str) -> anyhow::Result<()> {
-    let mut output = std::io::stdout().lock();
-    match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(()),
-    }
-}
-
-fn print_json(document: &Value) -> anyhow::Result<()> {
-    print(&format!("{}\n", serde_json::to_string_pretty(document)?))
-}
-
-#[expect(clippy::print_stderr, reason = "beside the data, for a person")]
-fn note(text: &str) {
-    eprintln!("{text}");
-}
-
-/// A member's text as a person reads it: of a number its digits, of what is not there nothing.
-fn text(document: &Value, pointer: &str) -> String {
-    match document.pointer(pointer) {
-        None | Some(Value::Null) => String::new(),
-        Some(Value::String(text)) => clean(text),
-        Some(other) => other.to_string(),
-    }
-}
-
-/// Without what would move the cursor or change the colours of a terminal: an agent wrote it.
-fn clean(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c })
-        .collect()
 }
 
 /// A runtime's id from its ARN.

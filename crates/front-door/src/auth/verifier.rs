@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use aws_lc_rs::{digest, hmac};
-use domain::{Clock, Principal};
+use domain::Clock;
 use http::header::HOST;
 use http::request::Parts;
 use iam::keys::{Key, Missing};
@@ -207,7 +207,7 @@ impl Pending<'_> {
     /// Compares the signature, given the SHA-256 of the payload: the declared one, or that of the body as it came.
     ///
     /// With a declared hash this proves the caller, not the body: whoever reads the body must still compare it.
-    pub fn verify(&self, payload: &[u8; 32]) -> Result<Arc<Principal>, Refusal> {
+    pub fn verify(&self, payload: &[u8; 32]) -> Result<Arc<Key>, Refusal> {
         if let Payload::Declared(declared) = self.payload
             && declared != *payload
         {
@@ -223,7 +223,7 @@ impl Pending<'_> {
         }
         if matches {
             self.key.used(self.now);
-            Ok(Arc::clone(self.key.principal()))
+            Ok(Arc::clone(&self.key))
         } else {
             Err(Refusal::SignatureDoesNotMatch)
         }

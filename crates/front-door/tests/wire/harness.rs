@@ -6,7 +6,7 @@ use aws_sigv4::sign::v4::SigningParams;
 use domain::id::{AccountId, Region};
 use domain::{Clock, Error};
 use front_door::auth::{AccessKey, Directory, Verifier};
-use front_door::service::{Access, Call, OwnCall, OwnReply, Reply, Service, StsCall};
+use front_door::service::{Access, Call, Head, OwnCall, OwnReply, Reply, Service, StsCall};
 use front_door::{Config, Drained, Metrics, Readiness, Server, Wiring};
 use futures_util::future::BoxFuture;
 use prometheus_client::registry::Registry;
@@ -33,6 +33,8 @@ type Answer<C, R> = Box<dyn Fn(C) -> BoxFuture<'static, Result<R, Error>> + Send
 pub(crate) struct Fake {
     on_call: Answer<Call, Reply>,
     on_own: Answer<OwnCall, OwnReply>,
+    /// Whose tokens the runtime of [`ARN`] takes.
+    authorizer: Option<Arc<oauth::Config>>,
     /// Calls that arrived.
     pub(crate) calls: AtomicUsize,
 }
@@ -63,6 +65,11 @@ impl Service for Fake {
     async fn call(&self, call: Call) -> Result<Reply, Error> {
         self.calls.fetch_add(1, Ordering::SeqCst);
         (self.on_call)(call).await
+    }
+
+    fn authorizer(&self, operation: &'static api::Operation, head: Head<'_>) -> Option<Arc<oauth::Config>> {
+        let is_ours = operation.plane == api::Plane::Data && head.label("agentRuntimeArn") == Some(ARN);
+        self.authorizer.clone().filter(|_| is_ours)
     }
 
     fn access(&self, operation: &'static api::Operation, _: &serde_json::Map<String, serde_json::Value>) -> Access {
@@ -132,19 +139,40 @@ where
 
 /// A server whose service answers calls with `on_call` and calls of its own routes with `on_own`.
 pub(crate) async fn start_with(
-    mut config: Config,
+    config: Config,
     on_call: Answer<Call, Reply>,
     on_own: Answer<OwnCall, OwnReply>,
 ) -> Running {
+    let fake = Fake {
+        on_call,
+        on_own,
+        authorizer: None,
+        calls: AtomicUsize::new(0),
+    };
+    start_fake(config, fake).await
+}
+
+/// A server whose runtime takes bearer tokens.
+pub(crate) async fn start_for<F, R>(config: Config, authorizer: Arc<oauth::Config>, on_call: F) -> Running
+where
+    F: Fn(Call) -> R + Send + Sync + 'static,
+    R: Future<Output = Result<Reply, Error>> + Send + 'static,
+{
+    let fake = Fake {
+        on_call: Box::new(move |call| Box::pin(on_call(call))),
+        on_own: Box::new(|_| Box::pin(async { Err(Error::internal("no own routes here")) })),
+        authorizer: Some(authorizer),
+        calls: AtomicUsize::new(0),
+    };
+    start_fake(config, fake).await
+}
+
+async fn start_fake(mut config: Config, fake: Fake) -> Running {
     let spool = tempfile::tempdir().unwrap();
     if config.spool_dir.is_none() {
         config.spool_dir = Some(spool.path().to_owned());
     }
-    let fake = Arc::new(Fake {
-        on_call,
-        on_own,
-        calls: AtomicUsize::new(0),
-    });
+    let fake = Arc::new(fake);
     let readiness = Readiness::default();
     let wiring = wiring(vec![Arc::clone(&fake) as Arc<dyn Service>], readiness.clone());
     let server = Server::bind(([127, 0, 0, 1], 0).into(), config, wiring).await.unwrap();

@@ -9,4 +9,6 @@ mod drain;
 mod harness;
 mod pages;
 mod protocols;
+mod provider;
 mod refusals;
+mod tokens;

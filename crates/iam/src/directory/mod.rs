@@ -26,7 +26,7 @@ mod record;
 mod roles;
 mod temporary;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod upkeep;
 mod users;
 mod view;

@@ -17,6 +17,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 /// A kind of document with its place in storage.
 pub(crate) trait Document: Serialize + DeserializeOwned + Send + Sync {
@@ -165,6 +166,9 @@ pub(crate) struct Settings {
     /// `mountPath` of `filesystemConfigurations.sessionStorage`, as the request wrote it.
     #[serde(default)]
     pub(crate) storage: Option<String>,
+    /// `authorizerConfiguration.customJWTAuthorizer`; without one, requests are signed.
+    #[serde(default)]
+    pub(crate) authorizer: Option<Arc<oauth::Config>>,
 }
 
 /// A `POST` to an agent in its life.

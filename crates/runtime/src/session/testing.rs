@@ -573,5 +573,6 @@ pub(crate) fn deployment() -> Deployment {
         max_lifetime: Duration::from_secs(28_800),
         header_allowlist: Vec::new(),
         storage: None,
+        authorizer: None,
     }
 }

@@ -118,8 +118,8 @@ async fn what_was_withdrawn_counts_no_more_for_a_body_that_is_still_arriving() {
     let (directory, ours) = (&home.directory, verifier(&home.directory, NOW));
     let (view, access) = directory.create_key(home.alice.clone()).await.unwrap();
     let sent = signed(&access.id, &access.secret, None, NOW);
-    let principal = ours.check(&sent).unwrap().verify(&EMPTY_PAYLOAD).unwrap();
-    assert_eq!(principal.arn, "arn:aws:iam::123456789012:user/alice");
+    let signer = ours.check(&sent).unwrap().verify(&EMPTY_PAYLOAD).unwrap();
+    assert_eq!(signer.principal().arn, "arn:aws:iam::123456789012:user/alice");
 
     let pending = ours.check(&sent).unwrap();
     assert_eq!(verify(&pending), None);
@@ -152,8 +152,11 @@ async fn temporary_credentials_end_with_their_time_their_role_and_a_revocation()
     let ours = verifier(&home.directory, NOW);
     let temporary = home.temporary();
     let sent = by(&temporary, &temporary.session_token);
-    let principal = ours.check(&sent).unwrap().verify(&EMPTY_PAYLOAD).unwrap();
-    assert_eq!(principal.arn, "arn:aws:sts::123456789012:assumed-role/agent/work");
+    let signer = ours.check(&sent).unwrap().verify(&EMPTY_PAYLOAD).unwrap();
+    assert_eq!(
+        signer.principal().arn,
+        "arn:aws:sts::123456789012:assumed-role/agent/work"
+    );
 
     // The token belongs to its key, whole, and to no other.
     let other = home.temporary();

@@ -62,7 +62,7 @@ fn verify(verifier: &Verifier, parts: &Parts, body: &[u8]) -> Result<Arc<Princip
             pending.verify(&hash).is_ok()
         );
     }
-    pending.verify(&hash)
+    pending.verify(&hash).map(|key| Arc::clone(key.principal()))
 }
 
 fn parts(method: &str, uri: &str, headers: &[(String, String)]) -> Result<Parts, http::Error> {

@@ -8,30 +8,30 @@ const SHORT: usize = 40;
 
 /// Rows of cells, aligned when they are printed.
 #[derive(Debug)]
-pub(super) struct Table {
+pub(crate) struct Table {
     rows: Vec<Vec<String>>,
     /// Columns of numbers, which end at the same place.
     right: Vec<usize>,
 }
 
 impl Table {
-    pub(super) fn new(head: &[&str], right: &[usize]) -> Self {
+    pub(crate) fn new(head: &[&str], right: &[usize]) -> Self {
         Self {
             rows: vec![head.iter().map(|cell| (*cell).to_owned()).collect()],
             right: right.to_vec(),
         }
     }
 
-    pub(super) fn row(&mut self, cells: Vec<String>) {
+    pub(crate) fn row(&mut self, cells: Vec<String>) {
         self.rows.push(cells);
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.rows.len() == 1
     }
 
     /// The table as text, each row a line.
-    pub(super) fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         let width = |column: usize| {
             let cells = self.rows.iter().filter_map(|row| row.get(column));
@@ -56,7 +56,7 @@ impl Table {
 }
 
 /// A duration in its largest unit: `42s`, `5m`, `3h`, `9d`.
-pub(super) fn duration(seconds: i64) -> String {
+pub(crate) fn duration(seconds: i64) -> String {
     match seconds.max(0) {
         s @ 0..60 => format!("{s}s"),
         s @ 60..3600 => format!("{}m", s / 60),
@@ -66,7 +66,7 @@ pub(super) fn duration(seconds: i64) -> String {
 }
 
 /// How long ago a member's time is; nothing if it has none.
-pub(super) fn age(document: &Value, pointer: &str, now: Timestamp) -> String {
+pub(crate) fn age(document: &Value, pointer: &str, now: Timestamp) -> String {
     match time(document, pointer) {
         Some(at) => duration(now.as_second() - at.as_second()),
         None => String::new(),
@@ -74,7 +74,7 @@ pub(super) fn age(document: &Value, pointer: &str, now: Timestamp) -> String {
 }
 
 /// A member's time, with how far away it is.
-pub(super) fn moment(document: &Value, pointer: &str, now: Timestamp) -> String {
+pub(crate) fn moment(document: &Value, pointer: &str, now: Timestamp) -> String {
     let Some(at) = time(document, pointer) else {
         return String::new();
     };
@@ -91,7 +91,7 @@ fn time(document: &Value, pointer: &str) -> Option<Timestamp> {
 }
 
 /// A text that is cut where it is long.
-pub(super) fn short(text: &str) -> String {
+pub(crate) fn short(text: &str) -> String {
     if text.chars().count() <= SHORT {
         return text.to_owned();
     }
@@ -102,7 +102,7 @@ pub(super) fn short(text: &str) -> String {
 
 /// A number of bytes: `17 B`, `1.5 kB`, `2.0 GB`.
 #[expect(clippy::cast_precision_loss, reason = "two digits are shown")]
-pub(super) fn bytes(number: u64) -> String {
+pub(crate) fn bytes(number: u64) -> String {
     let mut value = number as f64;
     for unit in ["B", "kB", "MB", "GB"] {
         if value < 999.5 {
@@ -118,12 +118,12 @@ pub(super) fn bytes(number: u64) -> String {
 }
 
 /// A member that is a number of bytes.
-pub(super) fn bytes_of(document: &Value, pointer: &str) -> String {
+pub(crate) fn bytes_of(document: &Value, pointer: &str) -> String {
     bytes(document.pointer(pointer).and_then(Value::as_u64).unwrap_or_default())
 }
 
 /// A member that is a number with a fraction.
-pub(super) fn decimal(document: &Value, pointer: &str) -> String {
+pub(crate) fn decimal(document: &Value, pointer: &str) -> String {
     let number = document.pointer(pointer).and_then(Value::as_f64).unwrap_or_default();
     format!("{number:.2}")
 }
