@@ -62,6 +62,9 @@ pub struct Deployment {
     /// `authorizerConfiguration.customJWTAuthorizer`: bearer tokens are asked for. Without one, signatures are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authorizer: Option<Arc<oauth::Config>>,
+    /// `roleArn`: whose credentials the agent gets. Empty for a sandbox of a server that gave none.
+    #[serde(default)]
+    pub role: String,
 }
 
 impl Deployment {

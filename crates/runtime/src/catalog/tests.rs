@@ -23,6 +23,7 @@ fn deployment(id: &RuntimeId, version: u32) -> Arc<Deployment> {
         header_allowlist: Vec::new(),
         storage: None,
         authorizer: None,
+        role: String::new(),
     })
 }
 

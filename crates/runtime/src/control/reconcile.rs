@@ -449,6 +449,7 @@ impl Inner {
                 mount_path: super::hooks::mount_path(said),
             }),
             authorizer: settings.authorizer.clone(),
+            role: settings.role_arn.clone(),
         }
     }
 }

@@ -150,7 +150,7 @@ pub(crate) struct ClientToken {
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Settings {
     pub(crate) description: Option<String>,
-    /// Kept and shown. Nothing is done with it until Eyot hands out credentials.
+    /// Whose credentials the agent gets; see [`crate::credentials`].
     pub(crate) role_arn: String,
     pub(crate) code: Code,
     pub(crate) environment: BTreeMap<String, String>,
