@@ -122,6 +122,8 @@ def test_rules_of_client_and_scope(stage):
     arn = protect(stage.server, stage.signed_arn, "strict_plain", stage.provider, **rules)
     assert call(stage, stage.provider.token(OTHER), arn=arn).status_code == 200, "no audience was asked for"
     refused(call(stage, stage.provider.token_of_user("maria"), arn=arn), 401, "Claim 'client_id' value mismatch")
+    challenge = call(stage, None, arn=arn).headers["WWW-Authenticate"]
+    assert challenge.endswith(', scope="invoke"'), "a client is not told which scope to ask for"
 
 
 def test_a_token_that_ended_is_refused(stage):
