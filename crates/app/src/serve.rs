@@ -323,7 +323,7 @@ impl Running {
             region: config.region.clone(),
             account: config.account.clone(),
             quotas: config.runtime.quotas,
-            reach: oauth::Reach::default(),
+            reach: config.oauth.reach(),
             records: store,
             artifacts: artifacts.clone(),
             sessions: sessions.clone(),

@@ -2,11 +2,13 @@
 //! compiler and Python 3.
 //!
 //! The release binary comes first, because the black-box tests of both languages drive it (`EYOT_BIN`). Then
-//! [`rust`]: unit, property, contract and SDK tests. Then [`python`]: `tests/`, with unmodified boto3. At the end every
-//! test that could not run here is named with its reason, and the last line is the sum.
+//! [`rust`]: unit, property, contract and SDK tests. Then [`python`]: `tests/`, with unmodified boto3 and, for who logs
+//! in, what [`browser`] installs. At the end every test that could not run here is named with its reason, and the last
+//! line is the sum.
 //!
 //! Invariant: nothing that fails or is left out goes unsaid: a half that breaks off counts as a failure.
 
+mod browser;
 mod python;
 mod rust;
 mod tally;
@@ -45,7 +47,9 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let wanted = |half| options.only.is_none_or(|only| only == half);
     check_machine(wanted(Half::Python))?;
     let python = if wanted(Half::Python) {
-        Some(step::timed("Python environment", python::environment)?)
+        let python = step::timed("Python environment", python::environment)?;
+        let web = step::timed("OpenID provider and browser", || browser::environment(&python))?;
+        Some((python, web))
     } else {
         None
     };
@@ -55,9 +59,9 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     if wanted(Half::Rust) {
         tally.add(step::timed("Rust tests", || Ok(rust::run(&binary, &options.filters)))?);
     }
-    if let Some(python) = python {
+    if let Some((python, web)) = python {
         tally.add(step::timed("black-box tests", || {
-            Ok(python::run(&python, &binary, &options.filters))
+            Ok(python::run(&python, &web, &binary, &options.filters))
         })?);
     }
     print!("{tally}");
@@ -84,6 +88,9 @@ fn check_machine(python: bool) -> anyhow::Result<()> {
         missing.push("Python 3, for the black-box tests (on Debian and Ubuntu: apt install python3 python3-venv)");
     } else if python && !works("python3", &["-c", "import venv, ensurepip"]) {
         missing.push("Python's venv module, for the black-box tests (on Debian and Ubuntu: apt install python3-venv)");
+    }
+    if python && std::env::consts::ARCH != browser::PACKAGED_FOR && !works("chromium", &["--version"]) {
+        missing.push("Chromium, for the tests of the web application (on Debian and Ubuntu: apt install chromium)");
     }
     if !missing.is_empty() {
         bail!("the tests need\n  - {}", missing.join("\n  - "));

@@ -48,12 +48,13 @@ pub(crate) fn environment() -> anyhow::Result<PathBuf> {
     Ok(python)
 }
 
-/// Runs the black-box tests against a binary.
-pub(crate) fn run(python: &Path, binary: &Path, filters: &[String]) -> Tally {
+/// Runs the black-box tests against a binary; `web` is the folder of the provider and the browser.
+pub(crate) fn run(python: &Path, web: &Path, binary: &Path, filters: &[String]) -> Tally {
     let mut pytest = Command::new(python);
     pytest
         .current_dir(workspace::root())
         .env("EYOT_BIN", binary)
+        .env("EYOT_TEST_WEB", web)
         .env("PYTHONUNBUFFERED", "1");
     pytest.args([
         "-m",
