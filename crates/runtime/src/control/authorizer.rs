@@ -184,8 +184,8 @@ mod tests {
             json!({"discoveryUrl": URL, "allowedScopes": ["a", "b"], "advertisedScopeMapping": {"a": "api://x/a"}}),
             json!({"discoveryUrl": URL, "customClaims": [
                 rule("STRING", "EQUALS", text.clone()),
-                rule("STRING_ARRAY", "CONTAINS", text.clone()),
-                rule("STRING_ARRAY", "CONTAINS_ANY", list.clone()),
+                rule("STRING_ARRAY", "CONTAINS", text),
+                rule("STRING_ARRAY", "CONTAINS_ANY", list),
             ]}),
         ] {
             let config = read_json(given.clone(), Reach::default()).unwrap();
@@ -249,8 +249,8 @@ mod tests {
             (custom(rule("STRING", "CONTAINS", text.clone())), value_type),
             (custom(rule("STRING", "CONTAINS_ANY", list.clone())), value_type),
             (custom(rule("STRING", "EQUALS", list.clone())), value),
-            (custom(rule("STRING_ARRAY", "CONTAINS", list.clone())), value),
-            (custom(rule("STRING_ARRAY", "CONTAINS_ANY", text.clone())), value),
+            (custom(rule("STRING_ARRAY", "CONTAINS", list)), value),
+            (custom(rule("STRING_ARRAY", "CONTAINS_ANY", text)), value),
         ] {
             let dot = if member.is_empty() { "" } else { "." };
             let names = read_json(given.clone(), Reach::default()).unwrap_err();
