@@ -22,6 +22,7 @@ use runtime::RuntimeService;
 use runtime::artifacts::Artifacts;
 use runtime::catalog::Catalog;
 use runtime::control::{self, Control};
+use runtime::credentials::{Outside, Own};
 use runtime::invoke::Invoker;
 use runtime::journal::{self, Journal};
 use runtime::observe::{self, Observer};
@@ -272,6 +273,12 @@ impl Running {
             history: config.runtime.session.history,
         });
         let journal = journal.await?;
+        let roles = Outside::new(
+            &config.runtime.roles,
+            Arc::new(Own::new(directory.clone())),
+            clock.clone(),
+        );
+        let roles = Arc::new(roles.map_err(anyhow::Error::msg)?);
         let sessions = Router::new(session::Parts {
             config: config.runtime.session,
             driver,
@@ -279,6 +286,7 @@ impl Running {
             metrics: runtime_metrics,
             node: tenure.node(),
             journal: journal.clone(),
+            roles,
             storage_dir: dir.path().join("storage"),
             rate: SessionRate::new(&config.runtime.quotas.rates),
         });
@@ -312,6 +320,7 @@ impl Running {
             region: config.region.clone(),
             account: config.account.clone(),
             quotas: config.runtime.quotas,
+            reach: oauth::Reach::default(),
             records: store,
             artifacts: artifacts.clone(),
             sessions: sessions.clone(),
@@ -356,6 +365,7 @@ impl Running {
             readiness: readiness.clone(),
         };
         let server = Server::bind(config.listen, config.server, wiring).await?;
+        sessions.serve_agents(server.inlet());
         let scheme = if server.is_tls() { "https" } else { "http" };
         let url = format!("{scheme}://{}", reachable(server.local_addr()));
         let serving = tokio::spawn(server.run(shutdown.clone()));

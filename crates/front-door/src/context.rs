@@ -40,6 +40,8 @@ pub(crate) struct Context {
     pub(crate) busy: Busy,
     /// Where the request came from.
     pub(crate) origin: Origin,
+    /// Whether it came from an agent's sandbox.
+    pub(crate) inside: bool,
     /// In which form the client reads an error.
     pub(crate) dialect: Dialect,
     /// Leave for a page of another origin to read the answer.
@@ -62,6 +64,7 @@ impl Context {
             ticket: None,
             busy,
             origin,
+            inside: false,
             dialect: Dialect::Json,
             cors: None,
             method,

@@ -27,4 +27,4 @@ pub mod service;
 pub use config::Config;
 pub use metrics::Metrics;
 pub use route::RouteError;
-pub use server::{BindError, Drained, Readiness, Server, Wiring};
+pub use server::{BindError, Drained, Inlet, Readiness, Server, Wiring};

@@ -17,6 +17,7 @@ compile_error!("the guest runs on Linux only; see crates/sandbox for what anothe
 mod agent;
 mod failure;
 mod launch;
+mod listening;
 mod seccomp;
 mod supervise;
 mod sys;

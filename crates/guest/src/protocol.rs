@@ -20,6 +20,7 @@
 //! added, with a default; anything else raises [`VERSION`], and a server adopts the versions that it lists.
 
 use serde::{Deserialize, Serialize};
+use std::net::SocketAddrV4;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -66,6 +67,9 @@ pub struct Launch {
     /// The sandbox ends by itself, as by a stop, when no server has watched it for so long.
     #[serde(default)]
     pub orphan_after: Option<Duration>,
+    /// Where the server listens inside; see [`Request::Listener`]. In a container the addresses are added to the loopback.
+    #[serde(default)]
+    pub listen: Vec<SocketAddrV4>,
     /// Files to write `0` into, to join the sandbox's cgroups.
     pub join: Vec<PathBuf>,
     /// The most processes and threads of the agent's user, where the user namespace counts them.
@@ -207,6 +211,11 @@ pub enum Request {
     Ports,
     /// What the processes inside use.
     Usage,
+    /// A copy of the listening socket at an address of [`Launch::listen`].
+    Listener {
+        /// The address.
+        address: SocketAddrV4,
+    },
     /// Lines of the server's for the log; with the hello at most 16 KiB.
     Note {
         /// The text, without the last line end.
@@ -222,7 +231,9 @@ pub enum Reply {
     State(State),
     /// To `Dial`; the connected socket comes with the bytes of this frame.
     Dialed,
-    /// To `Dial`: nothing listens there.
+    /// To `Listener`; the socket comes with the bytes of this frame.
+    Listener,
+    /// To `Dial`: nothing listens there. To `Listener`: the server does not.
     Refused,
     /// To `Stop`.
     Stopped(Exit),

@@ -217,6 +217,44 @@ pub(crate) fn loopback_up() -> io::Result<()> {
     Ok(())
 }
 
+/// Gives the loopback interface of the current network namespace a further address, itself alone (`/32`).
+pub(crate) fn add_loopback_address(number: usize, address: std::net::Ipv4Addr) -> io::Result<()> {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+    let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
+    // A further address is one of an alias.
+    let name = format!("lo:{number}");
+    // In this order: the kernel guesses a mask from the address, and would take its whole network for this machine.
+    for (what, value) in [
+        (libc::SIOCSIFADDR, address),
+        (libc::SIOCSIFNETMASK, std::net::Ipv4Addr::BROADCAST),
+    ] {
+        // SAFETY: all-zero bytes are a valid `ifreq`.
+        let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+        // The last byte stays zero.
+        let room = request.ifr_name.len() - 1;
+        for (to, from) in request.ifr_name.iter_mut().take(room).zip(name.bytes()) {
+            *to = libc::c_char::from_ne_bytes([from]);
+        }
+        let socket_address = libc::sockaddr_in {
+            sin_family: libc::sa_family_t::try_from(libc::AF_INET).map_err(io::Error::other)?,
+            sin_port: 0,
+            sin_addr: libc::in_addr {
+                s_addr: u32::from_ne_bytes(value.octets()),
+            },
+            sin_zero: [0; 8],
+        };
+        // SAFETY: both are plain data, and `sockaddr_in` is not larger than the `sockaddr` that it is written over.
+        unsafe {
+            (&raw mut request.ifr_ifru)
+                .cast::<libc::sockaddr_in>()
+                .write_unaligned(socket_address);
+        }
+        // SAFETY: `request` is a valid `ifreq` with a name that ends in zero, for the length of the call.
+        Errno::result(unsafe { libc::ioctl(socket.as_raw_fd(), what as _, &raw const request) })?;
+    }
+    Ok(())
+}
+
 /// Puts all signals back to their default, the mask empty: what a program expects to be started with.
 pub(crate) fn default_signals() -> io::Result<()> {
     use nix::sys::signal::{SigHandler, SigSet, Signal, signal};

@@ -151,14 +151,14 @@ impl Spec {
 /// The API's pattern, and that it is a URL that this server may go to, as far as its text says.
 fn check_discovery_url(text: &str, reach: Reach) -> Result<(), String> {
     let url = Url::parse(text, reach)?;
-    let path = url.path();
+    let target = url.target.as_str();
     let fits = [DISCOVERY, METADATA].iter().any(|known| {
-        let after = path.find(known).and_then(|at| path.get(at + known.len()..));
+        let after = target.find(known).and_then(|at| target.get(at + known.len()..));
         after.is_some_and(|after| after.is_empty() || (after.starts_with('/') && after.len() > 1))
     });
-    if !fits {
+    if !fits || target.contains('?') {
         return Err(format!(
-            "must end with {DISCOVERY} or {METADATA}, as the address of a provider's discovery document does"
+            "must end with {DISCOVERY} or {METADATA}, as the address of a provider's discovery document does, and have no query"
         ));
     }
     url.check_literal(reach)

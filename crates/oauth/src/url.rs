@@ -39,8 +39,15 @@ impl Url {
         if authority.as_str().contains('@') {
             return Err("may not have a user or a password".to_owned());
         }
-        let host = authority.host().trim_start_matches('[').trim_end_matches(']');
-        if host.is_empty() || authority.as_str().ends_with(':') {
+        let whole_host = authority.host();
+        // The library answers "no port" for one that is out of range.
+        let port = match authority.as_str().strip_prefix(whole_host) {
+            Some("") => None,
+            Some(rest) => Some(rest.strip_prefix(':').and_then(|port| port.parse().ok()).ok_or(shape)?),
+            None => return Err(shape.to_owned()),
+        };
+        let host = whole_host.trim_start_matches('[').trim_end_matches(']');
+        if host.is_empty() {
             return Err(shape.to_owned());
         }
         let https = match scheme {
@@ -51,23 +58,13 @@ impl Url {
             }
             _ => return Err(shape.to_owned()),
         };
-        let port = match authority.port() {
-            None if https => 443,
-            None => 80,
-            Some(port) => port.as_u16(),
-        };
         Ok(Self {
             https,
             host: host.to_owned(),
-            port,
+            port: port.unwrap_or(if https { 443 } else { 80 }),
             authority: authority.as_str().to_owned(),
             target: target.clone(),
         })
-    }
-
-    /// The path, without a query.
-    pub(crate) fn path(&self) -> &str {
-        self.target.path()
     }
 
     /// Refuses what the text alone shows to be out of reach. Names are checked when they are looked up.

@@ -108,15 +108,9 @@ impl Words {
     /// A call through an endpoint.
     fn data(&self, actions: Vec<Cow<'static, str>>, input: &Map<String, Value>) -> Access {
         let path = text(input, "agentRuntimeArn").unwrap_or_default();
-        let qualifier = text(input, "qualifier").unwrap_or("DEFAULT");
-        let resources = if path.starts_with("arn:") {
-            match ResourceArn::parse(path) {
-                Ok(ResourceArn::Runtime(runtime)) => self.pair(runtime.id.as_str(), qualifier),
-                Ok(ResourceArn::Endpoint(arn)) => self.pair(arn.runtime.id.as_str(), arn.endpoint.as_str()),
-                Err(_) => vec![Resource::untagged(path)],
-            }
-        } else {
-            self.pair(path, qualifier)
+        let resources = match target(path, text(input, "qualifier")) {
+            Some((runtime, endpoint)) => self.pair(&runtime, &endpoint),
+            None => vec![Resource::untagged(path)],
         };
         Access {
             actions,
@@ -156,6 +150,22 @@ impl Words {
     fn endpoint(&self, runtime: &str, name: &str) -> Resource {
         let known = self.catalog.endpoint_resource(runtime, name);
         known.unwrap_or_else(|| Resource::untagged(format!("{}{runtime}/runtime-endpoint/{name}", self.prefix)))
+    }
+}
+
+/// The runtime and the endpoint that a call through an endpoint names, as texts; nothing where the path is no ARN of
+/// theirs and looks like one. Whether they belong together is for the call itself to check.
+pub(crate) fn target<'a>(path: &'a str, qualifier: Option<&'a str>) -> Option<(Cow<'a, str>, Cow<'a, str>)> {
+    let endpoint = Cow::Borrowed(qualifier.unwrap_or("DEFAULT"));
+    if !path.starts_with("arn:") {
+        return Some((Cow::Borrowed(path), endpoint));
+    }
+    match ResourceArn::parse(path).ok()? {
+        ResourceArn::Runtime(arn) => Some((Cow::Owned(String::from(arn.id)), endpoint)),
+        ResourceArn::Endpoint(arn) => {
+            let endpoint = Cow::Owned(String::from(arn.endpoint));
+            Some((Cow::Owned(String::from(arn.runtime.id)), endpoint))
+        }
     }
 }
 

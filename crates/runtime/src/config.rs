@@ -1,6 +1,6 @@
 //! What an operator can set about AgentCore Runtime.
 
-use crate::{artifacts, control, session};
+use crate::{artifacts, control, credentials, session};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -17,4 +17,7 @@ pub struct Config {
     /// S3-compatible services that artifacts are fetched from, by a name of your choice: `[runtime.s3.NAME]`.
     /// Default: none.
     pub s3: BTreeMap<String, artifacts::S3>,
+    /// Roles whose agents get credentials of AWS instead of this server's, by a name of your choice: `[runtime.roles.NAME]`.
+    /// Default: none.
+    pub roles: BTreeMap<String, credentials::outside::Role>,
 }

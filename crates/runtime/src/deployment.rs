@@ -3,12 +3,15 @@
 //! Invariant: a deployment is immutable; a change of configuration is a new version and so a new deployment.
 
 use crate::switches::Switches;
-use domain::RuntimeArn;
 use domain::id::{EndpointName, RuntimeName, Version};
+use domain::{Error, Principal, PrincipalKind, RuntimeArn};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// AWS's own words.
+pub(crate) const MISMATCH: &str = "Authorization method mismatch. The agent is configured for a different authorization method than what was used in your request. Check the agent's authorization configuration and ensure your request uses the matching method (OAuth or SigV4)";
 
 /// What an endpoint serves at the moment it is asked.
 #[derive(Debug, Clone)]
@@ -56,6 +59,24 @@ pub struct Deployment {
     pub header_allowlist: Vec<String>,
     /// `filesystemConfigurations.sessionStorage`.
     pub storage: Option<SessionStorage>,
+    /// `authorizerConfiguration.customJWTAuthorizer`: bearer tokens are asked for. Without one, signatures are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authorizer: Option<Arc<oauth::Config>>,
+    /// `roleArn`: whose credentials the agent gets. Empty for a sandbox of a server that gave none.
+    #[serde(default)]
+    pub role: String,
+}
+
+impl Deployment {
+    /// Refuses a caller who has proven who they are in another way than this version asks for. The front door chooses
+    /// the way before it reads a body; this holds whatever it did.
+    pub fn admits(&self, caller: &Principal) -> Result<(), Error> {
+        let bears = matches!(caller.kind, PrincipalKind::Bearer(_));
+        if bears == self.authorizer.is_some() {
+            return Ok(());
+        }
+        Err(Error::denied(MISMATCH))
+    }
 }
 
 /// A call that an agent must answer well before its version serves.

@@ -2,7 +2,8 @@
 //!
 //! Read in this order: `service` (which operation goes where), then either `control` (runtimes, versions, endpoints)
 //! with `artifacts` (what they run), or `catalog` (what an endpoint serves), `invoke`, `session` and `upstream` (the
-//! way of an invocation). `deployment` is what the two sides hand to each other.
+//! way of an invocation). `deployment` is what the two sides hand to each other. `metadata` and `credentials` are what an agent
+//! gets from inside its sandbox.
 //!
 //! Invariant: nothing here knows an HTTP status code or an exception name of the edge; failures are [`domain::Error`].
 
@@ -11,14 +12,17 @@ pub mod artifacts;
 pub mod catalog;
 mod config;
 pub mod control;
+pub mod credentials;
 pub mod deployment;
 mod error;
 pub mod invoke;
 pub mod journal;
 #[cfg(test)]
 mod memory;
+mod metadata;
 pub mod metrics;
 pub mod observe;
+mod outbound;
 pub mod service;
 pub mod session;
 pub mod switches;

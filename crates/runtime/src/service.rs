@@ -8,10 +8,11 @@
 //! ARN does the work of `qualifier`; if both are there they must agree. An id needs `accountId` to be invoked, as AWS
 //! demands. Another account is denied, another region is not found; both answers name what this server is.
 
-use crate::access::Words;
+use crate::access::{self, Words};
 use crate::artifacts::Artifacts;
 use crate::catalog::Catalog;
 use crate::control::{self, Control, own_account, own_arn};
+use crate::deployment::MISMATCH;
 use crate::invoke::Invoker;
 use crate::observe::{self, Observer};
 use crate::throttle::Throttle;
@@ -19,8 +20,8 @@ use api::operations as op;
 use async_trait::async_trait;
 use domain::arn::ResourceArn;
 use domain::id::{AccountId, EndpointName, Region, RuntimeId, SessionId};
-use domain::{Error, Kind};
-use front_door::service::{Access, Call, OwnCall, OwnReply, Reply, Service};
+use domain::{Error, Kind, Principal, PrincipalKind};
+use front_door::service::{Access, Call, Head, OwnCall, OwnReply, Reply, Service};
 use serde_json::{Map, Value};
 use std::sync::Arc;
 
@@ -87,13 +88,16 @@ impl RuntimeService {
         }
     }
 
-    async fn stop_session(&self, input: &Map<String, Value>) -> Result<Reply, Error> {
+    async fn stop_session(&self, input: &Map<String, Value>, caller: &Principal) -> Result<Reply, Error> {
         let address = self.locate(input, false)?;
         self.throttle.stop(&address.runtime)?;
         // An endpoint that cannot serve now may still have sessions; one that does not exist has none.
         match self.catalog.resolve(&address.runtime, Some(&address.endpoint)) {
+            Ok(target) => target.deployment.admits(caller)?,
             Err(error) if error.kind == Kind::NotFound => return Err(error),
-            _ => {}
+            // What it asks for is not known.
+            Err(_) if matches!(caller.kind, PrincipalKind::Bearer(_)) => return Err(Error::denied(MISMATCH)),
+            Err(_) => {}
         }
         let session = text(input, "runtimeSessionId").unwrap_or_default();
         let session = SessionId::parse(session)
@@ -163,13 +167,27 @@ impl Service for RuntimeService {
             let address = self.locate(&call.input, true)?;
             self.throttle.invoke(&address.runtime)?;
             let target = self.catalog.resolve(&address.runtime, Some(&address.endpoint))?;
+            target.deployment.admits(&call.caller)?;
             return self.invoker.invoke(call, target).await;
         }
         if call.operation == op::STOP_RUNTIME_SESSION {
-            return self.stop_session(&call.input).await;
+            return self.stop_session(&call.input, &call.caller).await;
+        }
+        if matches!(call.caller.kind, PrincipalKind::Bearer(_)) {
+            // A token is shown to an agent; it says nothing about the account.
+            return Err(Error::denied(MISMATCH));
         }
         self.throttle.control(call.operation)?;
         self.control.call(call.operation, call.input).await.map(Reply::Document)
+    }
+
+    fn authorizer(&self, operation: &'static api::Operation, head: Head<'_>) -> Option<Arc<oauth::Config>> {
+        if !DATA_OPERATIONS.contains(&operation) {
+            return None;
+        }
+        let qualifier = head.query("qualifier");
+        let (runtime, endpoint) = access::target(head.label(PATH)?, qualifier.as_deref())?;
+        self.catalog.authorizer(&runtime, &endpoint)
     }
 
     fn access(&self, operation: &'static api::Operation, input: &Map<String, Value>) -> Access {

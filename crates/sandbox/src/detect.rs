@@ -60,6 +60,7 @@ where
         command: vec!["true".into()],
         env: Vec::new(),
         port: 8080,
+        listen: Vec::new(),
         limits: Limits {
             memory: 64 << 20,
             pids: 16,

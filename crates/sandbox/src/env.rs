@@ -1,6 +1,7 @@
 //! An agent's environment as a list of pairs, in the order given; of equal names the last counts.
 
-use crate::Error;
+use crate::supervised::Record;
+use crate::{Error, Listen};
 use std::path::Path;
 
 /// The value of a name.
@@ -26,4 +27,22 @@ pub(crate) fn default(env: &mut Vec<(String, String)>, name: &str, value: &Path)
         env.push((name.to_owned(), text.to_owned()));
     }
     Ok(())
+}
+
+/// Tells the agent where this process listens inside.
+pub(crate) fn listen(env: &mut Vec<(String, String)>, listen: &[Listen], record: &Record) {
+    for Listen { address, variables } in listen {
+        let Some(real) = record.listens_at(*address) else {
+            continue;
+        };
+        let url = match real.port() {
+            80 => format!("http://{}", real.ip()),
+            _ => format!("http://{real}"),
+        };
+        for name in variables {
+            if get(env, name).is_none() {
+                set(env, name, url.clone());
+            }
+        }
+    }
 }

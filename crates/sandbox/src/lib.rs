@@ -26,6 +26,7 @@ use async_trait::async_trait;
 use domain::id::SandboxId;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::SocketAddrV4;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -86,6 +87,12 @@ pub trait Sandbox: Send + Sync + fmt::Debug {
     /// Opens a connection to a port on which something inside listens.
     async fn dial(&self, port: u16) -> Result<Connection, Error>;
 
+    /// The socket that listens at an address of [`Spec::listen`]: whoever inside connects there is accepted from it here. It
+    /// listens from before the agent's start to the sandbox's end; connections that come while no server accepts wait. It
+    /// accepts from inside only: with walls no other sandbox and nobody on the host's network gets there. May be asked for
+    /// again. [`Error::Refused`] if the sandbox was started without it.
+    async fn listener(&self, address: SocketAddrV4) -> Result<tokio::net::TcpListener, Error>;
+
     /// The last lines that the agent wrote, oldest first, at most `max` bytes of text; without times and streams.
     async fn log_tail(&self, max: usize) -> Result<String, Error>;
 
@@ -138,12 +145,25 @@ pub struct Spec {
     pub env: Vec<(String, String)>,
     /// The port that the agent will listen on. The process driver maps it to a free one and tells the agent by `PORT`.
     pub port: u16,
+    /// Where this process listens inside; at most 8.
+    pub listen: Vec<Listen>,
     /// Limits.
     pub limits: Limits,
     /// A directory that survives the sandbox. [`Error::Host`] without [`Abilities::storage`].
     pub storage: Option<Storage>,
     /// How long the sandbox runs on when no server holds it; then it ends by itself, as by [`Sandbox::stop`].
     pub orphan_after: Duration,
+}
+
+/// An address inside at which this process listens; see [`Sandbox::listener`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listen {
+    /// Behind walls the sandbox has it for itself, whatever the host does with it. Without walls a free port on the host's
+    /// loopback stands for it.
+    pub address: SocketAddrV4,
+    /// Variables that tell the agent where it really is, as `http://ADDRESS` or `http://ADDRESS:PORT`; those that
+    /// [`Spec::env`] has already stay as they are.
+    pub variables: Vec<String>,
 }
 
 /// A writable directory that outlives its sandbox. Two sandboxes must not have the same one at the same time.

@@ -15,11 +15,17 @@ const NONSENSE: &str = "no_such_key";
 const ANY_NAME: &str = "NAME";
 /// What a default may be besides a value.
 const NO_VALUE: [&str; 3] = ["*none*", "*required*", "*see meaning*"];
-/// Without these an S3 service is refused.
-const S3: [(&str, &str); 3] = [
-    ("ENDPOINT", "http://127.0.0.1:9000"),
-    ("ACCESS_KEY_ID", "key"),
-    ("SECRET_ACCESS_KEY", "secret"),
+/// Without these a section with a name of the operator's is refused.
+const REQUIRED: [(&str, &[(&str, &str)]); 2] = [
+    (
+        "runtime.s3.NAME",
+        &[
+            ("ENDPOINT", "http://127.0.0.1:9000"),
+            ("ACCESS_KEY_ID", "key"),
+            ("SECRET_ACCESS_KEY", "secret"),
+        ],
+    ),
+    ("runtime.roles.NAME", &[("ARN", "arn:aws:iam::123456789012:role/agent")]),
 ];
 
 /// Section (empty: the top level) to its keys, each with its default as the page writes it.
@@ -116,7 +122,8 @@ fn the_page_names_every_key_and_no_other() {
 #[test]
 fn every_default_on_the_page_is_the_programs() {
     for (section, keys) in on_the_page() {
-        let required = S3.iter().filter(|_| section.ends_with(ANY_NAME));
+        let required = REQUIRED.iter().filter(|(of, _)| *of == section);
+        let required = required.flat_map(|(_, keys)| keys.iter());
         let base: Vec<_> = required
             .map(|(key, value)| (variable(&section, key), (*value).to_owned()))
             .collect();

@@ -30,7 +30,7 @@ pub(super) async fn answer(door: &Door, context: &Context, builtin: Builtin, par
         Builtin::Ready if !door.readiness.get() => Ok(word(StatusCode::SERVICE_UNAVAILABLE, "starting")),
         Builtin::Ready => Ok(word(StatusCode::OK, "ready")),
         Builtin::Metrics => {
-            if !door.config.open_metrics {
+            if !door.config.open_metrics || context.inside {
                 let shown = shown(door, context, parts).await?;
                 let pending = check_head(door, context, parts, &shown, Service::AgentCore).await?;
                 let caller = compare(door, context, &pending, &EMPTY_PAYLOAD).await?;

@@ -34,6 +34,7 @@ use crate::forwarded::Origin;
 use crate::metrics::{Metrics, ReasonLabel};
 use crate::route::{Endpoint, Own, Route, Router};
 use crate::server::Readiness;
+use crate::server::connection::Wire;
 use crate::server::watch::Busy;
 use crate::service::{Call, Head, OwnCall};
 use answer::Answer;
@@ -75,13 +76,18 @@ pub(crate) async fn serve(
     door: &Door,
     busy: Busy,
     peer: SocketAddr,
+    wire: Wire,
     request: Request<hyper::body::Incoming>,
 ) -> Response<AnswerBody> {
     let (parts, body) = request.into_parts();
     let version = parts.version;
-    let origin = Origin::of(peer, door.is_secure, &parts.headers, &door.config.trusted_proxies);
+    let origin = match wire {
+        Wire::Own => Origin::of(peer, door.is_secure, &parts.headers, &door.config.trusted_proxies),
+        Wire::Inside => Origin::of(peer, true, &parts.headers, &[]),
+    };
     let mut context = Context::new(parts.method.clone(), origin, busy, Arc::clone(door.router.unknown()));
     context.unread = !body.is_end_stream();
+    context.inside = wire == Wire::Inside;
     let outcome = AssertUnwindSafe(answer(door, &mut context, parts, body))
         .catch_unwind()
         .await;

@@ -46,15 +46,24 @@ const SEND_BUFFER: usize = 128 * 1024;
 const PING_EVERY: Duration = Duration::from_secs(30);
 const PING_WITHIN: Duration = Duration::from_secs(20);
 
+/// Which way a connection has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wire {
+    /// Through the server's own address, with TLS if the server has it.
+    Own,
+    /// Through an [`Inlet`](super::Inlet), from an agent.
+    Inside,
+}
+
 /// Serves an accepted connection until it ends.
-pub(super) async fn serve(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
+pub(super) async fn serve(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr, wire: Wire) {
     // Without it the last small packet of an answer could wait for an acknowledgement.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%peer, %error, "the connection was gone before it was served");
         return;
     }
     let watch = Watch::new(&shared.door.config);
-    let opening = open(&shared, stream);
+    let opening = open(&shared, stream, wire);
     let opened = tokio::select! {
         opened = tokio::time::timeout(shared.door.config.head_timeout, opening) => opened,
         () = shared.closing.cancelled() => return,
@@ -62,10 +71,10 @@ pub(super) async fn serve(shared: Arc<Shared>, stream: TcpStream, peer: SocketAd
     match opened {
         Err(_) => shared.count_cut("head"),
         Ok(None) => {}
-        Ok(Some(Opened::Plain(stream, is_h2))) => speak(&shared, stream, peer, watch, is_h2, "no").await,
+        Ok(Some(Opened::Plain(stream, is_h2))) => speak(&shared, stream, (peer, wire), watch, is_h2, "no").await,
         Ok(Some(Opened::Tls(stream))) => {
             let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-            speak(&shared, *stream, peer, watch, is_h2, "yes").await;
+            speak(&shared, *stream, (peer, wire), watch, is_h2, "yes").await;
         }
     }
 }
@@ -75,8 +84,8 @@ enum Opened {
     Tls(Box<tokio_rustls::server::TlsStream<TcpStream>>),
 }
 
-async fn open(shared: &Shared, stream: TcpStream) -> Option<Opened> {
-    let opened = match &shared.tls {
+async fn open(shared: &Shared, stream: TcpStream, wire: Wire) -> Option<Opened> {
+    let opened = match shared.tls.as_ref().filter(|_| wire == Wire::Own) {
         Some(config) => TlsAcceptor::from(Arc::clone(config))
             .accept(stream)
             .await
@@ -102,8 +111,14 @@ async fn begins_h2(stream: &TcpStream) -> std::io::Result<bool> {
     }
 }
 
-async fn speak<S>(shared: &Arc<Shared>, stream: S, peer: SocketAddr, watch: Arc<Watch>, is_h2: bool, tls: &'static str)
-where
+async fn speak<S>(
+    shared: &Arc<Shared>,
+    stream: S,
+    (peer, wire): (SocketAddr, Wire),
+    watch: Arc<Watch>,
+    is_h2: bool,
+    tls: &'static str,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let config = &shared.door.config;
@@ -118,7 +133,7 @@ where
     let handler = service_fn(|request: Request<Incoming>| {
         let busy = watch.begin();
         let shared = Arc::clone(shared);
-        async move { Ok::<_, Infallible>(call::serve(&shared.door, busy, peer, request).await) }
+        async move { Ok::<_, Infallible>(call::serve(&shared.door, busy, peer, wire, request).await) }
     });
     if is_h2 {
         watch.idle();

@@ -4,15 +4,17 @@
 //! [`Server::run`] serves until its token is cancelled, then drains: no new connection, no new work on old ones, and
 //! answers under way get [`Config::drain_grace`] to finish. What is left then is cut.
 //!
-//! Read on: `connection` (one connection), `watch` (its deadlines), `socket` (its bytes), then `call`.
+//! Read on: `connection` (one connection), `inlet` (those that come from inside sandboxes), `watch` (its deadlines), `socket` (its bytes), then `call`.
 //!
 //! Invariant: every task started here is tracked; when [`Server::run`] returns, none is left.
 
-mod connection;
+pub(crate) mod connection;
+mod inlet;
 mod socket;
 mod tls;
 pub(crate) mod watch;
 
+use self::connection::Wire;
 use crate::admit::Admission;
 use crate::audit;
 use crate::auth::Verifier;
@@ -36,6 +38,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use inlet::Inlet;
 pub use tls::TlsError;
 
 /// How long to wait after the system refused to accept (for example, no file descriptor left).
@@ -122,6 +125,8 @@ pub(crate) struct Shared {
     pub(crate) door: Door,
     tls: Option<Arc<rustls::ServerConfig>>,
     tasks: TaskTracker,
+    /// One for each connection that may be open through the inlet.
+    inside: Arc<Semaphore>,
     /// Finish what is under way.
     closing: CancellationToken,
     /// End at once.
@@ -181,6 +186,7 @@ impl Server {
             is_secure: tls.is_some(),
         };
         let shared = Shared {
+            inside: Arc::new(Semaphore::new(door.config.max_connections)),
             door,
             tls,
             tasks: TaskTracker::new(),
@@ -204,6 +210,12 @@ impl Server {
     #[must_use]
     pub fn is_tls(&self) -> bool {
         self.shared.tls.is_some()
+    }
+
+    /// A way in for connections that were accepted elsewhere.
+    #[must_use]
+    pub fn inlet(&self) -> Inlet {
+        Inlet::new(&self.shared)
     }
 
     /// Serves until `shutdown` is cancelled and the drain is over.
@@ -264,7 +276,7 @@ async fn accept(shared: &Arc<Shared>, listener: &TcpListener) {
                 let tasks = shared.tasks.clone();
                 let open = Open::count(&shared.door.metrics.connections);
                 tasks.spawn(async move {
-                    connection::serve(shared, stream, peer).await;
+                    connection::serve(shared, stream, peer, Wire::Own).await;
                     drop((place, open));
                 });
             }

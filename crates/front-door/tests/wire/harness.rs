@@ -7,7 +7,7 @@ use domain::id::{AccountId, Region};
 use domain::{Clock, Error};
 use front_door::auth::{AccessKey, Directory, Verifier};
 use front_door::service::{Access, Call, Head, OwnCall, OwnReply, Reply, Service, StsCall};
-use front_door::{Config, Drained, Metrics, Readiness, Server, Wiring};
+use front_door::{Config, Drained, Inlet, Metrics, Readiness, Server, Wiring};
 use futures_util::future::BoxFuture;
 use prometheus_client::registry::Registry;
 use std::net::SocketAddr;
@@ -112,6 +112,7 @@ pub(crate) struct Running {
     pub(crate) readiness: Readiness,
     pub(crate) spool: tempfile::TempDir,
     pub(crate) shutdown: CancellationToken,
+    pub(crate) inlet: Inlet,
     task: JoinHandle<Drained>,
 }
 
@@ -177,6 +178,7 @@ async fn start_fake(mut config: Config, fake: Fake) -> Running {
     let wiring = wiring(vec![Arc::clone(&fake) as Arc<dyn Service>], readiness.clone());
     let server = Server::bind(([127, 0, 0, 1], 0).into(), config, wiring).await.unwrap();
     let address = server.local_addr();
+    let inlet = server.inlet();
     let shutdown = CancellationToken::new();
     let task = tokio::spawn(server.run(shutdown.clone()));
     Running {
@@ -185,6 +187,7 @@ async fn start_fake(mut config: Config, fake: Fake) -> Running {
         readiness,
         spool,
         shutdown,
+        inlet,
         task,
     }
 }

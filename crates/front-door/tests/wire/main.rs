@@ -7,6 +7,7 @@ mod calls;
 mod clients;
 mod drain;
 mod harness;
+mod inlet;
 mod pages;
 mod protocols;
 mod provider;

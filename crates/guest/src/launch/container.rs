@@ -13,12 +13,14 @@
 //! As root, the root file system is built before the user namespace exists, so inside it every mount of it is locked: not
 //! even a process with all capabilities there could take one away or make it writable.
 //!
-//! The sandbox has no network but its loopback.
+//! The sandbox has no network but its loopback. On addresses of that the server listens, through sockets that the guest has
+//! made ([`Listening`]).
 
 use super::mounts::{NODEV, NOEXEC, NOSUID, RDONLY, bind, fresh};
 use super::{Files, detach, join_cgroups, rootfs, run_agent};
 use crate::agent::{Plan, Privileges};
 use crate::failure::{self, Context};
+use crate::listening::Listening;
 use crate::{seccomp, sys, walls};
 use guest::frame;
 use guest::protocol::{AGENT_ID, Container, Failure, ID_RANGE, Ids, Launch, Progress, ROOT, TASK};
@@ -61,11 +63,11 @@ pub(crate) fn run(launch: &Launch, container: &Container, mut channel: UnixStrea
         Ok((Role::Launcher, _, _)) => true,
         Ok((Role::Guest(go), host, files)) => {
             let own_ids = matches!(container.ids, Ids::Range { .. });
-            match enter(container, go) {
-                Ok(true) => {}
-                Ok(false) => return false,
+            let listening = match enter(launch, container, go) {
+                Ok(Some(listening)) => listening,
+                Ok(None) => return false,
                 Err(failure) => return fail(&mut channel, failure),
-            }
+            };
             let plan = Plan {
                 launch,
                 workdir: Path::new(TASK),
@@ -75,7 +77,7 @@ pub(crate) fn run(launch: &Launch, container: &Container, mut channel: UnixStrea
                     storage: container.storage.as_ref().map(|storage| storage.mount_path.as_str()),
                 },
             };
-            run_agent(launch, channel, files, &plan, || shed(own_ids))
+            run_agent(launch, channel, files, listening, &plan, || shed(own_ids))
         }
         Err(failure) => fail(&mut channel, failure),
     }
@@ -135,11 +137,12 @@ fn clone_guest(container: &Container, channel: &mut UnixStream) -> Result<Role, 
     Ok(Role::Launcher)
 }
 
-/// Makes the namespaces a place to live in. `false` when the launcher died before it was done.
-fn enter(container: &Container, mut go: UnixStream) -> Result<bool, Failure> {
+/// Makes the namespaces a place to live in; the sockets for the server there. Nothing when the launcher died before it was
+/// done.
+fn enter(launch: &Launch, container: &Container, mut go: UnixStream) -> Result<Option<Listening>, Failure> {
     let mut word = [0];
     if go.read(&mut word).on_host("waiting for the launcher")? == 0 {
-        return Ok(false);
+        return Ok(None);
     }
     nix::unistd::setsid().on_host("a session of its own for the guest")?;
     if let Ids::Range { .. } = container.ids {
@@ -150,6 +153,8 @@ fn enter(container: &Container, mut go: UnixStream) -> Result<bool, Failure> {
     }
     sethostname("localhost").on_wall("uts namespace")?;
     sys::loopback_up().on_wall("network namespace")?;
+    // While the guest may still do as it likes with its network.
+    let listening = Listening::on_own_loopback(&launch.listen)?;
     // A copy of the tree, because this namespace's own mount of it is locked and cannot become a root.
     let root = sys::open_tree(c".", true).on_wall("root")?;
     sys::move_mount(root.as_fd(), c".").on_wall("root")?;
@@ -170,7 +175,7 @@ fn enter(container: &Container, mut go: UnixStream) -> Result<bool, Failure> {
     pivot_root(".", ".").on_wall("root")?;
     umount2(".", MntFlags::MNT_DETACH).on_wall("root")?;
     std::env::set_current_dir("/").on_wall("root")?;
-    Ok(true)
+    Ok(Some(listening))
 }
 
 fn mask() -> std::io::Result<()> {

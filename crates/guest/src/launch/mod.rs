@@ -12,6 +12,7 @@ mod storage;
 
 use crate::agent::{self, Agent};
 use crate::failure::{self, Context};
+use crate::listening::Listening;
 use crate::supervise::{Log, Supervisor};
 use crate::{sys, walls};
 use guest::frame;
@@ -71,6 +72,7 @@ pub(crate) fn run_agent(
     launch: &Launch,
     mut channel: UnixStream,
     files: Files,
+    listening: Listening,
     plan: &agent::Plan<'_>,
     shed: impl FnOnce() -> Result<(), Failure>,
 ) -> bool {
@@ -88,7 +90,7 @@ pub(crate) fn run_agent(
     }
     drop(channel);
     let Files { listener, log, exit } = files;
-    Supervisor::new(agent, listener, log, exit, launch).run();
+    Supervisor::new(agent, listener, listening, log, exit, launch).run();
     true
 }
 

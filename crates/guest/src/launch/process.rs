@@ -3,6 +3,7 @@
 use super::{Files, detach, join_cgroups, run_agent};
 use crate::agent::{Plan, Privileges};
 use crate::failure::Context;
+use crate::listening::Listening;
 use guest::frame;
 use guest::protocol::{Failure, Launch, Progress};
 use std::os::unix::net::UnixStream;
@@ -11,13 +12,13 @@ use std::path::Path;
 /// Returns whether the agent was started.
 pub(crate) fn run(launch: &Launch, workdir: &Path, mut channel: UnixStream) -> bool {
     match prepare(launch) {
-        Ok(files) => {
+        Ok((files, listening)) => {
             let plan = Plan {
                 launch,
                 workdir,
                 privileges: Privileges::Keep,
             };
-            run_agent(launch, channel, files, &plan, || Ok(()))
+            run_agent(launch, channel, files, listening, &plan, || Ok(()))
         }
         Err(failure) => {
             let _ = frame::write(&mut channel, &Progress::Failed(failure));
@@ -26,9 +27,9 @@ pub(crate) fn run(launch: &Launch, workdir: &Path, mut channel: UnixStream) -> b
     }
 }
 
-fn prepare(launch: &Launch) -> Result<Files, Failure> {
+fn prepare(launch: &Launch) -> Result<(Files, Listening), Failure> {
     detach()?;
     join_cgroups(launch)?;
     nix::sys::prctl::set_child_subreaper(true).on_host("becoming the parent of the agent's orphans")?;
-    Files::open(launch)
+    Ok((Files::open(launch)?, Listening::on(&launch.listen)?))
 }

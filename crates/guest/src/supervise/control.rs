@@ -8,7 +8,7 @@ use guest::protocol::{Hello, Reply, Request, VERSION};
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use std::io::{ErrorKind, IoSlice, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
@@ -155,7 +155,11 @@ impl Connection {
                 self.phase = match &request {
                     Request::Watch => Phase::Watching,
                     Request::Stop { .. } => Phase::Stopping,
-                    Request::Dial { .. } | Request::Note { .. } | Request::Ports | Request::Usage => Phase::Closing,
+                    Request::Dial { .. }
+                    | Request::Listener { .. }
+                    | Request::Note { .. }
+                    | Request::Ports
+                    | Request::Usage => Phase::Closing,
                 };
                 if matches!(request, Request::Watch | Request::Stop { .. }) {
                     self.deadline = None;
@@ -197,7 +201,7 @@ impl Connection {
 
     fn dialed(&mut self, attempt: Attempt) -> bool {
         match attempt {
-            Attempt::Connected(socket) => self.pass(&socket),
+            Attempt::Connected(socket) => self.pass(&Reply::Dialed, socket.as_fd()),
             Attempt::Refused => self.answer(&Reply::Refused),
             pending @ Attempt::Pending { .. } => {
                 self.phase = Phase::Dialing(pending);
@@ -216,9 +220,9 @@ impl Connection {
         self.flush()
     }
 
-    /// Sends the reply to a dial, the socket with it: the peer gets a descriptor of its own, ours closes.
-    fn pass(&mut self, socket: &OwnedFd) -> bool {
-        let Ok(bytes) = frame::encode(&Reply::Dialed) else {
+    /// Sends a reply and a socket with it, of which the peer gets a descriptor of its own; whether the connection stays.
+    pub(crate) fn pass(&mut self, reply: &Reply, socket: BorrowedFd<'_>) -> bool {
+        let Ok(bytes) = frame::encode(reply) else {
             return false;
         };
         self.out.extend(bytes);

@@ -18,6 +18,7 @@ mod tree;
 pub(crate) use logs::Log;
 
 use crate::agent::Agent;
+use crate::listening::Listening;
 use control::Connection;
 use guest::protocol::{Exit, Launch, Mode, Reply, Request, State};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -47,6 +48,8 @@ pub(crate) struct Supervisor {
     log: Log,
     exit_file: File,
     listener: UnixListener,
+    /// For the server, whichever that is.
+    listening: Listening,
     connections: Vec<Connection>,
     state: State,
     readiness: Readiness,
@@ -68,7 +71,14 @@ struct Ready {
 }
 
 impl Supervisor {
-    pub(crate) fn new(agent: Agent, listener: UnixListener, log: Log, exit_file: File, launch: &Launch) -> Self {
+    pub(crate) fn new(
+        agent: Agent,
+        listener: UnixListener,
+        listening: Listening,
+        log: Log,
+        exit_file: File,
+        launch: &Launch,
+    ) -> Self {
         let whole_namespace = matches!(launch.mode, Mode::Container(_));
         Self {
             tree: Tree::new(agent.pid, whole_namespace),
@@ -76,6 +86,7 @@ impl Supervisor {
             log,
             exit_file,
             listener,
+            listening,
             connections: Vec::new(),
             state: State::Started,
             readiness: Readiness::new(launch.port, Instant::now()),
@@ -296,11 +307,15 @@ impl Supervisor {
                     }
                     Request::Watch => Reply::State(self.state),
                     Request::Dial { port } => return self.connections[index].dial(port),
+                    Request::Listener { address } => match self.listening.at(address) {
+                        Some(socket) => return self.connections[index].pass(&Reply::Listener, socket),
+                        None => Reply::Refused,
+                    },
                     Request::Stop { grace } => {
                         self.begin_stop(grace);
                         return true;
                     }
-                    Request::Ports => Reply::Ports(self.tree.ports()),
+                    Request::Ports => Reply::Ports(self.tree.ports(&self.listening)),
                     Request::Usage => Reply::Usage(self.tree.usage()),
                 };
                 self.connections[index].answer(&reply)

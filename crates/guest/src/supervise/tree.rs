@@ -3,6 +3,7 @@
 //! As PID 1 of a namespace the guest reaches all with one call. Without walls it is the subreaper: every descendant's
 //! parents lead back to it, however often they forked, so it finds them in `/proc`.
 
+use crate::listening::Listening;
 use guest::listeners;
 use guest::protocol::Usage;
 use nix::errno::Errno;
@@ -99,12 +100,14 @@ impl Tree {
         usage
     }
 
-    /// The TCP ports on which one of the processes listens.
-    pub(crate) fn ports(&self) -> Vec<u16> {
+    /// The TCP ports on which one of the processes listens; not those of the server's sockets.
+    pub(crate) fn ports(&self, but: &Listening) -> Vec<u16> {
         let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|path| fs::read_to_string(path).unwrap_or_default());
         let all = tables.iter().flat_map(|table| listeners::parse(table));
         let found: BTreeSet<u16> = if self.whole_namespace {
-            all.map(|listener| listener.port).collect()
+            all.filter(|listener| !but.has(listener.inode))
+                .map(|listener| listener.port)
+                .collect()
         } else {
             let mine = self.socket_inodes();
             all.filter(|listener| mine.contains(&listener.inode))

@@ -119,6 +119,14 @@ impl Catalog {
         }
     }
 
+    /// Whose tokens the version needs that an endpoint serves; none where it wants signatures, or where there is none.
+    pub(crate) fn authorizer(&self, runtime: &str, endpoint: &str) -> Option<Arc<oauth::Config>> {
+        match self.runtimes.load().get(runtime)?.endpoints.get(endpoint)? {
+            Serving::Live(deployment) => deployment.authorizer.clone(),
+            Serving::NotYet | Serving::Unfit { .. } => None,
+        }
+    }
+
     /// A runtime as policies see it, if it is here.
     pub(crate) fn runtime_resource(&self, runtime: &str) -> Option<Resource> {
         self.runtimes.load().get(runtime)?.guarded.runtime.clone()

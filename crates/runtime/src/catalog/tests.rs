@@ -22,6 +22,8 @@ fn deployment(id: &RuntimeId, version: u32) -> Arc<Deployment> {
         max_lifetime: Duration::from_secs(28_800),
         header_allowlist: Vec::new(),
         storage: None,
+        authorizer: None,
+        role: String::new(),
     })
 }
 

@@ -1,7 +1,7 @@
 //! The control plane: which runtimes, versions and endpoints there are, and what each endpoint serves.
 //!
 //! Read in this order: `record` (what is kept), `lifecycle` (how it moves, pure), `runtimes`, `versions`, `endpoints`,
-//! `tags` and `policies` (the operations), `settings`, `headers` and `hooks` (what a request may ask for), `reconcile` (the work behind
+//! `tags` and `policies` (the operations), `settings`, `headers`, `hooks` and `authorizer` (what a request may ask for), `reconcile` (the work behind
 //! CREATING, UPDATING and DELETING) with `work`, `fitness`, `warming` and `publish`; then the helpers `store`, `idempotency`, `page`, `view`.
 //!
 //! An operation reads, decides, commits with the revisions that it read, and answers; the reconciler does the rest and
@@ -10,6 +10,7 @@
 //! Invariant: there is one writer of a data directory, so what this process committed is what is true.
 //! Invariant: nothing that the API models but Eyot does not do yet is accepted and then ignored.
 
+mod authorizer;
 mod config;
 mod endpoints;
 mod fitness;
@@ -93,6 +94,8 @@ pub struct Parts {
     pub records: Arc<dyn Records>,
     /// Where artifacts come from.
     pub artifacts: Arc<Artifacts>,
+    /// Where identity providers may be.
+    pub reach: oauth::Reach,
     /// Who ends sessions.
     pub sessions: Router,
     /// What the invoke path reads.
@@ -114,6 +117,7 @@ pub(crate) struct Inner {
     region: Region,
     account: AccountId,
     quotas: Quotas,
+    reach: oauth::Reach,
     store: Store,
     artifacts: Arc<Artifacts>,
     sessions: Router,
@@ -140,6 +144,7 @@ impl Control {
             region,
             account,
             quotas,
+            reach,
             records,
             artifacts,
             sessions,
@@ -152,6 +157,7 @@ impl Control {
             region,
             account,
             quotas,
+            reach,
             store: Store::new(records),
             artifacts,
             sessions,
@@ -270,6 +276,15 @@ impl Inner {
             if gone {
                 self.end_sessions_of(&runtime, &endpoint);
             }
+        }
+    }
+
+    /// What this server lets a version have.
+    fn allowed(&self) -> settings::Allowed<'_> {
+        settings::Allowed {
+            quotas: &self.quotas,
+            reach: self.reach,
+            can_store: self.sessions.can_store(),
         }
     }
 

@@ -448,6 +448,8 @@ impl Inner {
             storage: settings.storage.as_deref().map(|said| SessionStorage {
                 mount_path: super::hooks::mount_path(said),
             }),
+            authorizer: settings.authorizer.clone(),
+            role: settings.role_arn.clone(),
         }
     }
 }

@@ -17,6 +17,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 /// A kind of document with its place in storage.
 pub(crate) trait Document: Serialize + DeserializeOwned + Send + Sync {
@@ -149,7 +150,7 @@ pub(crate) struct ClientToken {
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Settings {
     pub(crate) description: Option<String>,
-    /// Kept and shown. Nothing is done with it until Eyot hands out credentials.
+    /// Whose credentials the agent gets; see [`crate::credentials`].
     pub(crate) role_arn: String,
     pub(crate) code: Code,
     pub(crate) environment: BTreeMap<String, String>,
@@ -165,6 +166,9 @@ pub(crate) struct Settings {
     /// `mountPath` of `filesystemConfigurations.sessionStorage`, as the request wrote it.
     #[serde(default)]
     pub(crate) storage: Option<String>,
+    /// `authorizerConfiguration.customJWTAuthorizer`; without one, requests are signed.
+    #[serde(default)]
+    pub(crate) authorizer: Option<Arc<oauth::Config>>,
 }
 
 /// A `POST` to an agent in its life.

@@ -24,7 +24,7 @@ impl Inner {
             .map_err(|invalid| Error::invalid_field("agentRuntimeName", invalid.to_string()))?;
         let tags = request.tags.take().unwrap_or_default();
         tags::check_runtime(&tags)?;
-        let settings = settings::from_create(request, &self.quotas, self.sessions.can_store())?;
+        let settings = settings::from_create(request, &self.allowed())?;
         let id = RuntimeId::generate(&name);
         let mut tries = Tries::default();
         loop {
@@ -142,7 +142,7 @@ impl Inner {
         let request: wire::UpdateAgentRuntimeRequest = typed(input.clone())?;
         let id = runtime_id(&request.agent_runtime_id)?;
         let attempt = Attempt::new("UpdateAgentRuntime", Some(&id), &input);
-        let settings = settings::from_update(request, &self.quotas, self.sessions.can_store())?;
+        let settings = settings::from_update(request, &self.allowed())?;
         let mut tries = Tries::default();
         loop {
             let now = self.clock.now();

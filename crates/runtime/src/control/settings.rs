@@ -10,7 +10,7 @@
 
 use super::config::Quotas;
 use super::record::{Code, Protocol, Settings};
-use super::{headers, hooks};
+use super::{authorizer, headers, hooks};
 use api::control::{
     AgentRuntimeArtifact, Code as CodeSource, CreateAgentRuntimeRequest, LifecycleConfiguration, NetworkConfiguration,
     NetworkMode, ProtocolConfiguration, RequestHeaderConfiguration, ServerProtocol, UpdateAgentRuntimeRequest,
@@ -18,6 +18,7 @@ use api::control::{
 use domain::Error;
 use domain::error::FieldError;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Where an agent listens unless the request says otherwise.
 pub(crate) const DEFAULT_PORT: u16 = 8080;
@@ -30,14 +31,20 @@ const DEFAULT_LIFETIME_SECONDS: u32 = 28_800;
 /// AWS's own words; tools look for them.
 const IDLE_TOO_LONG: &str = "idleRuntimeSessionTimeout must be less than or equal to maxLifetime";
 
-/// The version that a creation asks for. `can_store` is whether sandboxes here can have session storage.
-pub(crate) fn from_create(
-    request: CreateAgentRuntimeRequest,
-    quotas: &Quotas,
-    can_store: bool,
-) -> Result<Settings, Error> {
+/// What this server lets a version have.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Allowed<'a> {
+    pub(crate) quotas: &'a Quotas,
+    /// Where identity providers may be.
+    pub(crate) reach: oauth::Reach,
+    /// Whether sandboxes here can have session storage.
+    pub(crate) can_store: bool,
+}
+
+/// The version that a creation asks for.
+pub(crate) fn from_create(request: CreateAgentRuntimeRequest, allowed: &Allowed<'_>) -> Result<Settings, Error> {
     let mut wrong = Vec::new();
-    let settings = check(request, quotas, can_store, &mut wrong);
+    let settings = check(request, allowed, &mut wrong);
     match settings {
         Some(settings) if wrong.is_empty() => Ok(settings),
         _ => Err(Error::invalid_fields(wrong)),
@@ -45,11 +52,7 @@ pub(crate) fn from_create(
 }
 
 /// The version that an update asks for: a full replacement, so what it leaves out is reset.
-pub(crate) fn from_update(
-    request: UpdateAgentRuntimeRequest,
-    quotas: &Quotas,
-    can_store: bool,
-) -> Result<Settings, Error> {
+pub(crate) fn from_update(request: UpdateAgentRuntimeRequest, allowed: &Allowed<'_>) -> Result<Settings, Error> {
     let mut wrong = Vec::new();
     if request
         .metadata_configuration
@@ -79,7 +82,7 @@ pub(crate) fn from_update(
         role_arn: request.role_arn,
         tags: None,
     };
-    let settings = check(as_create, quotas, can_store, &mut wrong);
+    let settings = check(as_create, allowed, &mut wrong);
     match settings {
         Some(settings) if wrong.is_empty() => Ok(settings),
         _ => Err(Error::invalid_fields(wrong)),
@@ -87,14 +90,8 @@ pub(crate) fn from_update(
 }
 
 /// Looks at everything, so that one answer names every fault. Nothing only if there is a fault.
-fn check(
-    request: CreateAgentRuntimeRequest,
-    quotas: &Quotas,
-    can_store: bool,
-    wrong: &mut Vec<FieldError>,
-) -> Option<Settings> {
+fn check(request: CreateAgentRuntimeRequest, allowed: &Allowed<'_>, wrong: &mut Vec<FieldError>) -> Option<Settings> {
     let refused = [
-        ("authorizerConfiguration", request.authorizer_configuration.is_some()),
         (
             "capacityProviderConfiguration",
             request.capacity_provider_configuration.is_some(),
@@ -123,7 +120,7 @@ fn check(
         .protocol_configuration
         .map(|protocol| protocol_of(protocol, wrong));
     let environment = request.environment_variables.unwrap_or_default();
-    check_environment(&environment, quotas, wrong);
+    check_environment(&environment, allowed.quotas, wrong);
     let (idle_timeout_seconds, max_lifetime_seconds) = lifecycle(request.lifecycle_configuration.as_ref(), wrong);
     let header_allowlist = match request.request_header_configuration {
         Some(RequestHeaderConfiguration::RequestHeaderAllowlist(names)) => names,
@@ -131,7 +128,10 @@ fn check(
     };
     wrong.extend(headers::check(&header_allowlist));
     let warmup = hooks::warmup(request.hooks_configuration, wrong);
-    let storage = hooks::storage(request.filesystem_configurations, can_store, wrong);
+    let storage = hooks::storage(request.filesystem_configurations, allowed.can_store, wrong);
+    let authorizer = request
+        .authorizer_configuration
+        .and_then(|given| authorizer::read(given, allowed.reach, wrong));
     Some(Settings {
         description: request.description,
         role_arn: request.role_arn,
@@ -143,6 +143,7 @@ fn check(
         header_allowlist,
         warmup,
         storage,
+        authorizer: authorizer.map(Arc::new),
     })
 }
 
@@ -262,8 +263,16 @@ mod tests {
         api::from_input(all).unwrap()
     }
 
+    fn allowed(quotas: &Quotas, can_store: bool) -> Allowed<'_> {
+        Allowed {
+            quotas,
+            reach: oauth::Reach::default(),
+            can_store,
+        }
+    }
+
     fn names(more: Value) -> Vec<String> {
-        match from_create(request(more), &Quotas::default(), true) {
+        match from_create(request(more), &allowed(&Quotas::default(), true)) {
             Ok(_) => Vec::new(),
             Err(Error {
                 kind: domain::Kind::Invalid { fields, .. },
@@ -276,7 +285,6 @@ mod tests {
     #[test]
     fn what_does_not_work_yet_is_refused_by_name() {
         let container = json!({"containerConfiguration": {"containerUri": "public.ecr.aws/x/y:1"}});
-        let jwt = json!({"customJWTAuthorizer": {"discoveryUrl": "https://x/.well-known/openid-configuration"}});
         let efs = json!({"accessPointArn": "arn:aws:elasticfilesystem:us-west-2:123456789012:access-point/fsap-01234567", "mountPath": "/mnt/a"});
         let vpc = json!({"networkMode": "VPC", "networkModeConfig": {"securityGroups": ["sg-12345678"], "subnets": ["subnet-12345678"]}});
         let provider = "arn:aws:bedrock-agentcore:us-west-2:123456789012:capacity-provider/p-0123456789";
@@ -285,7 +293,6 @@ mod tests {
                 json!({"agentRuntimeArtifact": container}),
                 "agentRuntimeArtifact.containerConfiguration",
             ),
-            (json!({"authorizerConfiguration": jwt}), "authorizerConfiguration"),
             (json!({"networkConfiguration": vpc}), "networkConfiguration.networkMode"),
             (
                 json!({"capacityProviderConfiguration": {"capacityProviderArn": provider}}),
@@ -372,9 +379,21 @@ mod tests {
         ] {
             assert_eq!(names(more.clone()), wrong.into_iter().collect::<Vec<_>>(), "{more}");
         }
-        let error = from_create(request(mounts(&["/mnt/data"])), &Quotas::default(), false).unwrap_err();
+        let error = from_create(request(mounts(&["/mnt/data"])), &allowed(&Quotas::default(), false)).unwrap_err();
         assert!(error.message.contains("driver"), "{error}");
         assert_eq!(hooks::mount_path("/mnt/data/"), "/mnt/data");
+    }
+
+    #[test]
+    fn an_authorizer() {
+        let with = |members: Value| json!({"authorizerConfiguration": {"customJWTAuthorizer": members}});
+        let url = "https://idp.example.com/.well-known/openid-configuration";
+        let member = "authorizerConfiguration.customJWTAuthorizer";
+        assert_eq!(
+            names(with(json!({"discoveryUrl": url, "allowedClients": ["web"]}))),
+            Vec::<String>::new()
+        );
+        assert_eq!(names(with(json!({"discoveryUrl": url}))), [member]);
     }
 
     #[test]
@@ -400,8 +419,7 @@ mod tests {
         ] {
             let result = from_create(
                 request(json!({"lifecycleConfiguration": given})),
-                &Quotas::default(),
-                true,
+                &allowed(&Quotas::default(), true),
             );
             match (result, outcome) {
                 (Ok(settings), Some(times)) => {

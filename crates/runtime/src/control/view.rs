@@ -1,7 +1,7 @@
 //! Records as the API shows them.
 
 use super::record::{Endpoint, Runtime, Settings, State, VersionRecord, VersionState};
-use super::{Inner, hooks};
+use super::{Inner, authorizer, hooks};
 use api::control as wire;
 use domain::RuntimeArn;
 use domain::id::Version;
@@ -20,7 +20,7 @@ impl Inner {
             agent_runtime_name: runtime.name.to_string(),
             agent_runtime_version: version.version.to_string(),
             allowed_ports: None,
-            authorizer_configuration: None,
+            authorizer_configuration: settings.authorizer.as_deref().map(authorizer::show),
             capacity_provider_configuration: None,
             created_at: runtime.created_at,
             description: settings.description.clone(),

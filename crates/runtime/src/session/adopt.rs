@@ -12,6 +12,7 @@ use super::live::{Past, Session};
 use super::owner::Adopted;
 use super::report::Report;
 use super::router::{Key, Shared};
+use crate::credentials::wallet;
 use crate::deployment::{Deployment, Target};
 use domain::Error;
 use domain::id::{EndpointName, RuntimeId, SandboxId, SessionId};
@@ -73,7 +74,10 @@ pub(super) async fn recover(shared: &Arc<Shared>) -> Result<Recovered, Error> {
             Outcome::Left => recovered.left += 1,
         }
     }
-    for (_, report) in rows {
+    for (_, mut report) in rows {
+        // What its sandbox had is of use to nobody any more, and shall not be.
+        let outstanding = std::mem::take(&mut report.credentials);
+        report.credentials = wallet::revoke(&*shared.roles, outstanding, shared.clock.now()).await;
         shared.journal.lost(report);
     }
     Ok(recovered)
@@ -123,6 +127,7 @@ async fn adopt(shared: &Arc<Shared>, row: Option<&Report>, id: &SandboxId, owned
     session.calls.adopt();
     let adopted = Adopted {
         sandbox,
+        credentials: row.map(|row| row.credentials.clone()).unwrap_or_default(),
         healthy: owned.healthy,
         kept_alive,
     };

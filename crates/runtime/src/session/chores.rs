@@ -3,29 +3,41 @@
 use super::gate::Look;
 use super::live::Session;
 use super::machine::Phase;
+use super::report::Outstanding;
 use super::router::{Key, Shared};
 use super::storage;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 /// How late the journal may know of a call; a crash costs a session's idle clock as much.
 const CHECKPOINT: Duration = Duration::from_secs(5);
+/// The same of credentials.
+const SOON: Duration = Duration::from_millis(200);
 const STORAGE_EXPIRY: Duration = Duration::from_secs(3600);
 
 /// Tells the journal every few seconds which sessions have had calls since. Calls do not do so themselves: they have
 /// better things to do, and many of them make one row.
 pub(super) async fn checkpoint(shared: Weak<Shared>) {
-    let mut known: HashMap<Key, Look> = HashMap::new();
+    let mut known: HashMap<Key, (Look, Vec<Outstanding>)> = HashMap::new();
+    let Some(issued) = shared.upgrade().map(|shared| Arc::clone(&shared.issued)) else {
+        return;
+    };
     loop {
-        sleep(CHECKPOINT).await;
+        // Credentials are written down soon: a later process must take them back.
+        let soon = async {
+            issued.notified().await;
+            sleep(SOON).await;
+        };
+        let _ = timeout(CHECKPOINT, soon).await;
         let Some(shared) = shared.upgrade() else { return };
         let sessions = shared.all(|_| true);
         for session in &sessions {
-            let look = session.look();
+            let look = (session.look(), session.credentials());
             let settled = matches!(session.phase(), Phase::Active | Phase::Idle | Phase::Paused);
-            if settled && known.insert(session.key.clone(), look) != Some(look) {
+            if settled && known.get(&session.key) != Some(&look) {
+                known.insert(session.key.clone(), look);
                 shared.journal.lives(session.report(&shared.node));
             }
         }

@@ -4,10 +4,12 @@
 //! `DOCKER_CONTAINER=1` makes AWS's Python SDK listen on all addresses, `OTEL_RESOURCE_ATTRIBUTES` tells it its ARN.
 //! Decision: the other `OTEL_*` variables and `AGENT_OBSERVABILITY_ENABLED`, which AWS is thought to set, are left out.
 //! They switch on exporters and a Python distribution that need a collector and a package, and without these an agent
-//! logs errors or does not start. `BEDROCK_AGENTCORE_*` endpoints are left out while no sibling service answers them.
+//! logs errors or does not start. `BEDROCK_AGENTCORE_*` endpoints are left out while no sibling service answers them. Where the
+//! metadata service and the API are inside, the driver adds ([`inside::listen`]); credentials are in no variable.
 //! Decision: a variable of the version wins over one of ours.
 
 use super::config::Config;
+use super::inside;
 use super::router::{Key, Node};
 use crate::deployment::Deployment;
 use crate::switches::Switches;
@@ -64,6 +66,7 @@ pub(super) fn spec(endpoint: &EndpointName, deployment: &Deployment, config: &Co
         command: deployment.command.clone(),
         env: environment(endpoint, deployment),
         port: deployment.port,
+        listen: inside::listen(),
         limits: (&config.limits).into(),
         storage: None,
         orphan_after: config.orphan_after,

@@ -130,6 +130,7 @@ impl Session {
                 epoch: node.epoch,
             },
             start,
+            credentials: self.credentials(),
             usage,
             calls_in_flight: seen.inside,
             last_failure: self.calls.last_failure(),

@@ -5,6 +5,7 @@ use super::config::Config;
 use super::gate::{Gate, Gated, Look};
 use super::machine::{Phase, Reason};
 use super::router::Key;
+use crate::credentials::wallet::{Outstanding, Wallet};
 use crate::deployment::{Deployment, Target};
 use crate::switches::Switches;
 use crate::upstream::Upstream;
@@ -48,6 +49,8 @@ pub(crate) struct Session {
     cut: Arc<Notify>,
     /// The `clientToken` of the call that stopped it.
     stop_token: OnceLock<String>,
+    /// The credentials of its sandbox, once there is one.
+    wallet: OnceLock<Arc<Wallet>>,
     /// What its owner has written down about it; the owner alone writes.
     pub(super) facts: super::facts::Shared,
 }
@@ -114,6 +117,7 @@ impl Session {
             ended: OnceLock::new(),
             cut: Arc::new(Notify::new()),
             stop_token: OnceLock::new(),
+            wallet: OnceLock::new(),
             facts: super::facts::Shared::default(),
         }
     }
@@ -273,6 +277,16 @@ impl Session {
     /// For the owner: the agent is healthy.
     pub(super) fn opened(&self, upstream: Arc<Upstream>) {
         let _ = self.upstream.set(upstream);
+    }
+
+    /// For the owner: these are its sandbox's credentials.
+    pub(super) fn holds(&self, wallet: &Arc<Wallet>) {
+        let _ = self.wallet.set(Arc::clone(wallet));
+    }
+
+    /// Credentials that its agent may be using.
+    pub(super) fn credentials(&self) -> Vec<Outstanding> {
+        self.wallet.get().map(|wallet| wallet.outstanding()).unwrap_or_default()
     }
 
     /// For the owner: publishes a phase.

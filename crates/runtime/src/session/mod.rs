@@ -4,7 +4,8 @@
 //! `calls` (counting calls in and out), `machine` (what a session does next, pure), `owner` (the one task that does it),
 //! `start`, `environment`, `wording` and `excerpt` (making the sandbox, and saying why there is none), `ping` (asking the
 //! agent how it is), `pool` (sandboxes that are ready before a session asks), `room` (whether the host can hold one more),
-//! `adopt` (taking over what an earlier server process left), `chores` (what is done from time to time), `storage`, `trial`
+//! `adopt` (taking over what an earlier server process left), `chores` (what is done from time to time), `storage`, `inside` (what a
+//! sandbox reaches of this server), `trial`
 //! (a sandbox that tries a version), `facts` and `report` (what an operator sees), `config`.
 //!
 //! A call comes here from `invoke`, gets a pass into its session and the session's `upstream`, and goes on from there.
@@ -21,6 +22,7 @@ mod environment;
 mod excerpt;
 mod facts;
 mod gate;
+mod inside;
 mod live;
 mod machine;
 mod owner;

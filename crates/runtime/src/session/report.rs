@@ -3,6 +3,7 @@
 //! Reading one never wakes or prolongs the session. Fields are only added; see COMPATIBILITY.md.
 
 use super::machine::{Phase, Reason};
+pub use crate::credentials::wallet::Outstanding;
 use domain::RuntimeArn;
 use domain::id::{EndpointName, SandboxId, SessionId, Version};
 use jiff::Timestamp;
@@ -40,6 +41,9 @@ pub struct Report {
     pub lease: Lease,
     /// How it was started.
     pub start: Start,
+    /// Credentials that its agent has got and that are good still; of an ended session those that could not be taken back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub credentials: Vec<Outstanding>,
     /// What it has used.
     pub usage: Usage,
     /// Calls in flight.
@@ -254,6 +258,7 @@ impl Report {
                 epoch: 1,
             },
             start: Start::default(),
+            credentials: Vec::new(),
             usage: Usage::default(),
             calls_in_flight: 0,
             last_failure: None,

@@ -15,12 +15,14 @@ use super::pool::{self, Pool};
 use super::report::Report;
 use super::room::Room;
 use super::storage;
+use crate::credentials::Roles;
 use crate::deployment::Target;
 use crate::journal::Journal;
 use crate::metrics::{Metrics, Step};
 use crate::throttle::SessionRate;
 use domain::id::{EndpointName, RuntimeId, SessionId};
 use domain::{Clock, Error, Kind};
+use front_door::Inlet;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use sandbox::{Driver, LogLine};
@@ -32,7 +34,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -73,6 +75,8 @@ pub struct Parts {
     pub node: Node,
     /// What is kept of sessions.
     pub journal: Journal,
+    /// Who issues the credentials of agents.
+    pub roles: Arc<dyn Roles>,
     /// Where session storage is kept.
     pub storage_dir: PathBuf,
     /// How many new sessions there may be.
@@ -100,6 +104,11 @@ pub(super) struct Shared {
     pub(super) metrics: Arc<Metrics>,
     pub(super) node: Node,
     pub(super) journal: Journal,
+    pub(super) roles: Arc<dyn Roles>,
+    /// The way of agents to the API, once there is one.
+    pub(super) inlet: watch::Sender<Option<Inlet>>,
+    /// Wakes whoever writes down what sessions have.
+    pub(super) issued: Arc<Notify>,
     pub(super) storage_dir: PathBuf,
     rate: SessionRate,
     pub(super) pool: Pool,
@@ -157,12 +166,16 @@ impl Router {
             metrics,
             node,
             journal,
+            roles,
             storage_dir,
             rate,
         } = parts;
         let shared = Arc::new(Shared {
             node,
             journal,
+            roles,
+            inlet: watch::Sender::new(None),
+            issued: Arc::default(),
             storage_dir,
             rate,
             pool: Pool::default(),
@@ -191,6 +204,11 @@ impl Router {
     /// before the first session is started.
     pub async fn recover(&self) -> Result<Recovered, Error> {
         adopt::recover(&self.0).await
+    }
+
+    /// From now on agents reach the API through this. What they have sent before waits until then.
+    pub fn serve_agents(&self, inlet: Inlet) {
+        self.0.inlet.send_replace(Some(inlet));
     }
 
     /// Lets a call into its session, started if need be on what the endpoint serves now, healthy or about to be.

@@ -2,6 +2,7 @@
 
 use super::config::Config;
 use super::router::{Key, Node, Parts, Router};
+use crate::credentials::{NoRoles, Roles};
 use crate::deployment::{Deployment, Target};
 use crate::invoke::Invoker;
 use crate::journal::Journal;
@@ -23,9 +24,10 @@ use jiff::Timestamp;
 use prometheus_client::registry::Registry;
 use sandbox::{Abilities, Connection, Driver, Exit, Found, LogLine, Probe, Sandbox, Spec, State, Stream, Usage};
 use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::future::Future;
+use std::net::SocketAddrV4;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -158,6 +160,8 @@ pub(crate) struct FakeSandbox {
     pub(crate) paused: AtomicBool,
     pub(crate) notes: Mutex<Vec<String>>,
     pub(crate) usage: Mutex<Usage>,
+    /// The sockets for the server inside, as the guest keeps them.
+    listening: Mutex<HashMap<SocketAddrV4, std::net::TcpListener>>,
 }
 
 impl FakeDriver {
@@ -192,6 +196,26 @@ impl FakeDriver {
 }
 
 impl FakeSandbox {
+    /// A copy of the socket at an address inside, if the server asked for one there.
+    fn listening(&self, address: SocketAddrV4) -> Option<std::net::TcpListener> {
+        if !self.spec.listen.iter().any(|listen| listen.address == address) {
+            return None;
+        }
+        let mut all = self.listening.lock().unwrap();
+        let made = all.entry(address).or_insert_with(|| {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            listener.set_nonblocking(true).unwrap();
+            listener
+        });
+        Some(made.try_clone().unwrap())
+    }
+
+    /// A connection from inside to the server.
+    pub(crate) async fn calls(&self, address: &str) -> TcpStream {
+        let listener = self.listening(address.parse().unwrap()).unwrap();
+        TcpStream::connect(listener.local_addr().unwrap()).await.unwrap()
+    }
+
     fn lives(&self) -> bool {
         !matches!(*self.state.borrow(), State::Exited(_))
     }
@@ -257,6 +281,7 @@ impl Driver for FakeDriver {
             paused: AtomicBool::new(false),
             notes: Mutex::default(),
             usage: Mutex::default(),
+            listening: Mutex::default(),
         });
         self.sandboxes.lock().unwrap().push(Arc::clone(&sandbox));
         Ok(sandbox)
@@ -335,6 +360,15 @@ impl Sandbox for FakeSandbox {
         TcpStream::connect(self.address)
             .await
             .map_err(|_| sandbox::Error::Refused(port))
+    }
+
+    async fn listener(&self, address: SocketAddrV4) -> Result<TcpListener, sandbox::Error> {
+        if !self.lives() {
+            return Err(sandbox::Error::Gone);
+        }
+        self.listening(address)
+            .map(|listener| TcpListener::from_std(listener).unwrap())
+            .ok_or(sandbox::Error::Refused(address.port()))
     }
 
     async fn log_tail(&self, max: usize) -> Result<String, sandbox::Error> {
@@ -450,6 +484,11 @@ impl Rig {
 
     /// A server process with its own idea of the time, over a driver that may have sandboxes of another one.
     pub(crate) fn over(driver: Arc<FakeDriver>, config: Config) -> Self {
+        Self::with_roles(driver, config, Arc::new(NoRoles), Journal::none())
+    }
+
+    /// The same with what it issues credentials by, and what it remembers.
+    pub(crate) fn with_roles(driver: Arc<FakeDriver>, config: Config, roles: Arc<dyn Roles>, journal: Journal) -> Self {
         let metrics = Arc::new(Metrics::register(&mut Registry::default()));
         let began = driver.made;
         let clock = Clock::from_fn(move || {
@@ -464,7 +503,8 @@ impl Rig {
                 owner: "node".to_owned(),
                 epoch: 1,
             },
-            journal: Journal::none(),
+            journal,
+            roles,
             storage_dir: "/storage".into(),
             rate: SessionRate::new(&Rates::unlimited()),
         });
@@ -573,5 +613,7 @@ pub(crate) fn deployment() -> Deployment {
         max_lifetime: Duration::from_secs(28_800),
         header_allowlist: Vec::new(),
         storage: None,
+        authorizer: None,
+        role: "arn:aws:iam::123456789012:role/agent".to_owned(),
     }
 }

@@ -8,6 +8,7 @@
 
 use super::environment::{self, label};
 use super::excerpt::excerpt;
+use super::inside::{Inside, unassigned};
 use super::router::{Router, Shared};
 use super::start::{self, exit_of, log_tail};
 use super::wording::{EXCERPT, how_it_ended, tail};
@@ -72,6 +73,8 @@ async fn run(shared: &Arc<Shared>, deployment: &Deployment, warmup: &Warmup) -> 
     let outcome = match sandbox {
         Err(error) => Err(error),
         Ok(sandbox) => {
+            let name = unassigned(sandbox.id());
+            let inside = Inside::open(shared, &sandbox, &deployment.arn, &deployment.role, name);
             let agent = start::Agent::new(shared, Arc::clone(&sandbox), deployment, began, deadline);
             let agents_own = Arc::clone(&agent.upstream);
             let tried = async {
@@ -84,6 +87,7 @@ async fn run(shared: &Arc<Shared>, deployment: &Deployment, warmup: &Warmup) -> 
             };
             agents_own.close();
             end(shared, &sandbox).await;
+            inside.end().await;
             outcome
         }
     };

@@ -40,6 +40,7 @@ impl Rig {
             command: Vec::new(),
             env: Vec::new(),
             port: 8080,
+            listen: Vec::new(),
             limits,
             storage: None,
             orphan_after: Duration::from_secs(3600),

@@ -8,7 +8,8 @@
 //! some were delegated, and where they were not, the number of processes is limited by the user namespace's own count,
 //! and the memory of each single process, which [`Driver::probe`] says.
 //!
-//! A sandbox has no network but its own loopback. Ways out of it come with a later part of the project.
+//! A sandbox has no network but its own loopback. All that it reaches there besides itself is what the server chooses to
+//! listen on ([`Spec::listen`]). Ways out of it come with a later part of the project.
 //!
 //! All that an agent writes (`/var/task`, `/tmp`, its home) lies in memory, within `limits.scratch`, and counts as part of
 //! `limits.memory`. What must outlive it lies in a [`storage`].
@@ -140,6 +141,11 @@ impl Parts for Layout {
             record.first_id = Some(FIRST_ID + slot * ID_RANGE);
             record.slots.push(name);
         }
+        record.listen = spec
+            .listen
+            .iter()
+            .map(|listen| (listen.address, listen.address))
+            .collect();
         Ok(())
     }
 
@@ -153,6 +159,7 @@ impl Parts for Layout {
         crate::managed::place_package(&mut env, protocol::TASK);
         crate::env::default(&mut env, "HOME", Path::new(HOME))?;
         crate::env::default(&mut env, "TMPDIR", Path::new("/tmp"))?;
+        crate::env::listen(&mut env, &spec.listen, record);
         let container = protocol::Container {
             package: spec.package.clone(),
             read_only: spec.read_only.clone(),

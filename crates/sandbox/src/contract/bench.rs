@@ -201,6 +201,7 @@ pub(super) fn spec(package: &Path, command: &[&str]) -> Spec {
         command: command.iter().map(|&word| word.to_owned()).collect(),
         env: vec![("PATH".to_owned(), "/usr/bin:/bin".to_owned())],
         port: PORT,
+        listen: Vec::new(),
         limits: Limits {
             memory: 256 << 20,
             pids: 64,

@@ -1,12 +1,13 @@
 //! The suite that every driver passes, and what only walls can pass.
 //!
 //! [`cases`] are the promises of [`crate::Sandbox`] and [`crate::Driver`]; [`lives`] is the
-//! part of them about its server's successors; [`logs`], [`rest`] (pausing) and [`storage`] are about what their names say; [`walls`] looks at a container from inside;
+//! part of them about its server's successors; [`listen`], [`logs`], [`rest`] (pausing) and [`storage`] are about what their names say; [`walls`] looks at a container from inside;
 //! [`server`] kills the process that started a sandbox. [`bench`] is what they stand on, and [`user`] runs all of it again as
 //! an ordinary user.
 
 mod bench;
 mod cases;
+mod listen;
 mod lives;
 mod logs;
 mod measure;
@@ -77,6 +78,7 @@ suite! { container_from_inside, Which::Container,
     walls::limits_hold => limits_hold,
     walls::two_sandboxes_do_not_meet => two_sandboxes_do_not_meet,
     walls::the_end_of_the_agent_is_the_end_of_all => the_end_of_the_agent_is_the_end_of_all,
+    listen::nobody_else_has_the_address => nobody_else_has_the_address,
 }
 
 suite! { process_storage, Which::Process,
@@ -105,6 +107,9 @@ both![
     cases::the_package_stays_as_it_is,
     cases::what_cannot_be_run_is_the_artifacts_fault,
     cases::a_leftover_is_found_adopted_and_destroyed,
+    listen::a_sandbox_reaches_its_server,
+    listen::who_calls_between_two_servers_waits,
+    listen::two_sandboxes_reach_their_own,
     lives::it_is_assigned_once,
     lives::a_server_that_was_succeeded_can_do_nothing,
     lives::an_orphan_ends_by_itself,

@@ -19,11 +19,12 @@ mod port;
 
 use crate::cgroup::Controller;
 use crate::supervised::{Host, Kind, Parts, Record, Slots, Standing};
-use crate::{Abilities, Config, Driver, Error, Found, Probe, Sandbox, Spec};
+use crate::{Abilities, Config, Driver, Error, Found, Listen, Probe, Sandbox, Spec};
 use async_trait::async_trait;
 use domain::id::SandboxId;
 use guest::protocol::Mode;
 use std::fs;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -118,12 +119,19 @@ impl Parts for Layout {
             ));
         }
         let range = port::ephemeral();
-        let (slot, name) = self.ports.claim(&spec.id, |slot| {
-            let port = port::of(slot);
-            port != spec.port && !range.contains(&port) && port::is_free(port)
-        })?;
-        record.real_port = port::of(slot);
-        record.slots.push(name);
+        let mut claim = || {
+            let (slot, name) = self.ports.claim(&spec.id, |slot| {
+                let port = port::of(slot);
+                port != spec.port && !range.contains(&port) && port::is_free(port)
+            })?;
+            record.slots.push(name);
+            Ok(port::of(slot))
+        };
+        record.real_port = claim()?;
+        for Listen { address, .. } in &spec.listen {
+            let real = SocketAddrV4::new(Ipv4Addr::LOCALHOST, claim()?);
+            record.listen.push((*address, real));
+        }
         Ok(())
     }
 
@@ -150,6 +158,7 @@ impl Parts for Layout {
         crate::env::default(&mut env, "HOME", &home)?;
         crate::env::default(&mut env, "TMPDIR", &temporary)?;
         crate::env::set(&mut env, "PORT", record.real_port.to_string());
+        crate::env::listen(&mut env, &spec.listen, record);
         if is_python(&spec.command, &env, &workdir) {
             let shim = make("shim")?;
             let text = SHIM

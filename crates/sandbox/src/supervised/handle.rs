@@ -15,7 +15,7 @@ use guest::protocol::{self, Reply, Request};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::net::TcpStream;
+use std::net::{SocketAddrV4, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -154,6 +154,27 @@ impl Sandbox for Handle {
                     })
             }
             (Reply::Refused, None) => Err(Error::Refused(port)),
+            (reply, _) => Err(unexpected(&reply)),
+        }
+    }
+
+    async fn listener(&self, address: SocketAddrV4) -> Result<tokio::net::TcpListener, Error> {
+        // One of before has none, and its guest would not understand the question.
+        let Some(real) = self.inner.record.listens_at(address) else {
+            return Err(Error::Refused(address.port()));
+        };
+        match self.inner.ask(&Request::Listener { address: real }).await? {
+            (Reply::Listener, Some(socket)) => {
+                let listener = TcpListener::from(socket);
+                listener
+                    .set_nonblocking(true)
+                    .and_then(|()| tokio::net::TcpListener::from_std(listener))
+                    .map_err(|source| Error::Io {
+                        what: format!("taking over the listening socket at {address}"),
+                        source,
+                    })
+            }
+            (Reply::Refused, None) => Err(Error::Refused(address.port())),
             (reply, _) => Err(unexpected(&reply)),
         }
     }

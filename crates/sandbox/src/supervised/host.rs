@@ -21,6 +21,8 @@ use tokio::sync::oneshot;
 
 /// Labels that a sandbox may have.
 const LABELS: usize = 64;
+/// Addresses that a sandbox may have for its server.
+const LISTEN: usize = 8;
 
 /// One driver's half of the state directory.
 #[derive(Debug)]
@@ -165,6 +167,7 @@ impl Host {
             log_limit: spec.limits.log,
             epoch: self.config.epoch,
             orphan_after: Some(spec.orphan_after),
+            listen: launching.record.listen.iter().map(|(_, real)| *real).collect(),
             join: launching.record.group.join_files(),
             // A user namespace counts its own processes; without one, this would count all of the user's.
             max_processes: clones.then_some(u64::from(spec.limits.pids)),
@@ -282,6 +285,12 @@ fn check(spec: &Spec) -> Result<(), Error> {
         return Err(Error::Artifact("there is no command to run".into()));
     }
     check_labels(&spec.labels)?;
+    if spec.listen.len() > LISTEN {
+        return Err(Error::Host(format!(
+            "{} addresses to listen on, at most {LISTEN} are possible",
+            spec.listen.len()
+        )));
+    }
     if let Some((name, _)) = spec.env.iter().find(|(name, _)| name.is_empty() || name.contains('=')) {
         return Err(Error::Artifact(format!(
             "'{name}' cannot be the name of an environment variable"

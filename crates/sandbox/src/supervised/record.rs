@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::net::SocketAddrV4;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -55,6 +56,9 @@ pub(crate) struct Record {
     /// The port that callers name, and the one on which the agent really listens.
     pub(crate) port: u16,
     pub(crate) real_port: u16,
+    /// Where the server listens inside: the address that callers name, and where that really is.
+    #[serde(default)]
+    pub(crate) listen: Vec<(SocketAddrV4, SocketAddrV4)>,
     pub(crate) group: Group,
     /// Slots that are the sandbox's until it is erased.
     pub(crate) slots: Vec<String>,
@@ -104,6 +108,7 @@ impl Record {
             limits,
             port,
             real_port: port,
+            listen: Vec::new(),
             group: Group::default(),
             slots: Vec::new(),
             first_id: None,
@@ -150,6 +155,12 @@ impl Record {
                 path.display()
             ))),
         }
+    }
+
+    /// Where the server really listens for an address that callers name.
+    pub(crate) fn listens_at(&self, address: SocketAddrV4) -> Option<SocketAddrV4> {
+        let found = self.listen.iter().find(|(named, _)| *named == address);
+        found.map(|(_, real)| *real)
     }
 
     /// Writes all but the guest.

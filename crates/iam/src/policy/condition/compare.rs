@@ -178,6 +178,7 @@ mod tests {
             ("10.0.0.0/8", "::ffff:10.1.2.3", true),
             ("::ffff:10.0.0.0/104", "10.1.2.3", true),
             ("::ffff:10.0.0.0/104", "11.1.2.3", false),
+            ("::ffff:10.0.0.0/40", "10.1.2.3", false),
         ] {
             let net = Net::parse(range).unwrap();
             assert_eq!(net.contains(ip.parse().unwrap()), expected, "{range} {ip}");

@@ -1,6 +1,6 @@
 //! Fetches objects from S3-compatible services, one signed GET per object.
 //!
-//! `locate` (here) finds the service of a bucket; `request` builds and signs the GET; `connect` opens the connection;
+//! `locate` (here) finds the service of a bucket; `request` builds and signs the GET; [`crate::outbound`] opens the connection;
 //! this file runs it all under deadlines and turns what went wrong into a sentence that the owner of the runtime can
 //! act on. Failures that may pass (no connection, 5xx, a body that breaks off) are tried three times.
 //!
@@ -10,13 +10,13 @@
 //! Invariant: never more than the allowed bytes are written, whatever the service claims. Invariant: redirects are
 //! not followed, so credentials only ever go where the configuration says.
 
-mod connect;
 mod request;
 #[cfg(test)]
 mod tests;
 
 use super::config::S3;
 use crate::control::record::Code;
+use crate::outbound::{Address, CHECK};
 use bytes::Bytes;
 use domain::Clock;
 use http::StatusCode;
@@ -41,8 +41,6 @@ const AT_ONCE: usize = 4;
 const PATIENCE: Duration = Duration::from_secs(1800);
 /// How much of an error document is read.
 const ERROR_BYTES: usize = 16 * 1024;
-/// What to do about a service that cannot be talked to.
-const CHECK: &str = "check that the service runs and that `endpoint` is right";
 
 /// All S3-compatible services of the configuration.
 #[derive(Debug)]
@@ -56,7 +54,7 @@ pub(crate) struct Client {
 struct Service {
     name: String,
     config: S3,
-    address: connect::Address,
+    address: Address,
     turns: Arc<Semaphore>,
 }
 
@@ -71,7 +69,8 @@ impl Client {
     /// Reads the configuration; the error says which entry is wrong and how.
     pub(crate) fn new(services: &BTreeMap<String, S3>, clock: Clock) -> Result<Self, String> {
         let build = |(name, config): (&String, &S3)| {
-            let address = connect::Address::new(config).map_err(|why| format!("[runtime.s3.{name}] {why}"))?;
+            let address = Address::new(&config.endpoint, config.ca_file.as_deref())
+                .map_err(|why| format!("[runtime.s3.{name}] {why}"))?;
             Ok(Service {
                 name: name.clone(),
                 config: config.clone(),
@@ -170,14 +169,20 @@ impl Service {
         )
     }
 
+    fn host_of(&self, bucket: &str) -> String {
+        let host = self.address.host();
+        if self.config.force_path_style {
+            host.to_owned()
+        } else {
+            format!("{bucket}.{host}")
+        }
+    }
+
     async fn attempt(&self, clock: &Clock, code: &Code, into: &mut File, max: u64) -> Result<u64, Failure> {
-        let host = self.address.host_header(&self.config, &code.bucket);
-        let request = request::build(&self.config, &host, code, clock.now()).map_err(Failure::final_)?;
-        let mut connection = self
-            .address
-            .open(&self.config, &code.bucket)
-            .await
-            .map_err(Failure::passing)?;
+        let host = self.host_of(&code.bucket);
+        let header = self.address.header(&host);
+        let request = request::build(&self.config, &header, code, clock.now()).map_err(Failure::final_)?;
+        let mut connection = self.address.open(&host).await.map_err(Failure::passing)?;
         let answer = timeout(SILENCE, connection.send(request)).await;
         let answer = answer
             .map_err(|_| Failure::passing(silent()))?

@@ -13,7 +13,7 @@ use aws_sigv4::sign::v4::SigningParams;
 use bytes::Bytes;
 use http::Request;
 use http::header::{HOST, USER_AGENT};
-use http_body_util::Empty;
+use http_body_util::Full;
 use jiff::Timestamp;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use std::time::SystemTime;
@@ -23,12 +23,12 @@ const VALUE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_'
 const KEY: &AsciiSet = &VALUE.remove(b'/');
 
 /// The signed request, in origin form.
-pub(super) fn build(s3: &S3, host: &str, code: &Code, now: Timestamp) -> Result<Request<Empty<Bytes>>, String> {
+pub(super) fn build(s3: &S3, host: &str, code: &Code, now: Timestamp) -> Result<Request<Full<Bytes>>, String> {
     let target = target(s3, code);
     let mut request = Request::get(&target)
         .header(HOST, host)
         .header(USER_AGENT, concat!("eyot/", env!("CARGO_PKG_VERSION")))
-        .body(Empty::new())
+        .body(Full::default())
         .map_err(|e| format!("'{target}' cannot be requested: {e}"))?;
 
     let token = s3.session_token.as_ref().map(|token| token.reveal().to_owned());

@@ -335,6 +335,8 @@ fn the_host_is_written_as_s3_wants_it() {
             force_path_style: path_style,
             ..s3(endpoint)
         };
-        assert_eq!(connect::Address::new(&s3).unwrap().host_header(&s3, "my-bucket"), host);
+        let client = client(&[("store", s3)]).unwrap();
+        let service = client.locate("my-bucket").unwrap();
+        assert_eq!(service.address.header(&service.host_of("my-bucket")), host);
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! [`Ground`] is what outlives the server: the disk. [`Bed`] is one server process on it.
 
+mod authorizers;
 mod crash;
 mod endpoints;
 mod lists;
@@ -163,6 +164,7 @@ impl Ground {
             region: region.clone(),
             account: account.clone(),
             quotas: self.quotas.clone(),
+            reach: oauth::Reach::default(),
             records,
             artifacts: Arc::clone(&artifacts),
             sessions: rig.router.clone(),

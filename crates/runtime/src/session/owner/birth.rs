@@ -1,12 +1,14 @@
 //! How a session gets its sandbox: it starts one, is given one that is ready, or goes on with the one it had.
 
 use super::super::environment;
+use super::super::inside::Inside;
 use super::super::pool::Warm;
-use super::super::report::milliseconds;
+use super::super::report::{Outstanding, milliseconds};
 use super::super::room::Hold;
 use super::super::start;
 use super::super::storage;
 use super::{Done, Owner};
+use crate::credentials::session_name;
 use crate::metrics::Step;
 use sandbox::Sandbox;
 use std::sync::Arc;
@@ -32,6 +34,8 @@ pub(in crate::session) struct Adopted {
     pub(in crate::session) healthy: bool,
     /// When it last showed that it works without a call, counted from the session's birth.
     pub(in crate::session) kept_alive: Duration,
+    /// The credentials that it has been given.
+    pub(in crate::session) credentials: Vec<Outstanding>,
 }
 
 impl Owner {
@@ -95,9 +99,30 @@ impl Owner {
         }));
     }
 
+    /// Answers the session's sandbox from now on.
+    pub(super) fn open_inside(&self, sandbox: &Arc<dyn Sandbox>) -> Inside {
+        let deployment = &self.session.deployment;
+        let name = session_name(&self.session.key.session);
+        Inside::open(&self.shared, sandbox, &deployment.arn, &deployment.role, name)
+    }
+
+    /// The session's sandbox is answered by this from now on.
+    pub(super) fn attach(&mut self, inside: Inside) {
+        self.session.holds(inside.wallet());
+        self.inside = Some(inside);
+    }
+
     /// It goes on where an earlier server process was.
     fn take_over(&mut self, adopted: Adopted) {
-        let Adopted { sandbox, healthy, .. } = adopted;
+        let Adopted {
+            sandbox,
+            healthy,
+            credentials,
+            ..
+        } = adopted;
+        let inside = self.open_inside(&sandbox);
+        inside.resume(credentials);
+        self.attach(inside);
         let (session, shared) = (&self.session, &self.shared);
         let born = Instant::now();
         let agent = start::Agent::new(

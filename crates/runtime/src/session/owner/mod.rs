@@ -17,6 +17,7 @@ use super::config::Config;
 use super::environment;
 use super::facts::Facts;
 use super::gate::Look;
+use super::inside::Inside;
 use super::live::{Ended, Session, Wish};
 use super::machine::{Answer, Effect, Input, Machine, Phase, Ping, Policy, Reason};
 use super::ping;
@@ -26,6 +27,7 @@ use super::room::Hold;
 use super::router::Shared;
 use super::start::{self, Healthy, exit_of, log_tail};
 use super::storage;
+use crate::credentials::session_name;
 use crate::switches::PauseAfter;
 use crate::upstream::Upstream;
 use domain::Error;
@@ -56,6 +58,8 @@ pub(super) struct Owner {
     start_deadline: Instant,
     job: Option<Job>,
     sandbox: Option<Arc<dyn Sandbox>>,
+    /// What the sandbox reaches of this server.
+    inside: Option<Inside>,
     upstream: Option<Arc<Upstream>>,
     /// Watched once the agent is healthy; before, the start watches it.
     exits: Option<watch::Receiver<State>>,
@@ -103,6 +107,7 @@ impl Owner {
             birth: Some(birth),
             job: None,
             sandbox: None,
+            inside: None,
             upstream: None,
             exits: None,
             start_error: None,
@@ -161,8 +166,11 @@ impl Owner {
                     sandbox,
                     upstream,
                     answer,
+                    inside,
                     ..
                 } = *warm;
+                inside.wallet().rename(session_name(&self.session.key.session));
+                self.attach(inside);
                 self.session.facts.lock().sandbox = Some(sandbox.id().clone());
                 self.sandbox = Some(sandbox);
                 self.upstream = Some(upstream);
@@ -191,6 +199,8 @@ impl Owner {
                 facts.sandbox = Some(sandbox.id().clone());
                 facts.start.sandbox_ms = Some(milliseconds(took));
                 drop(facts);
+                let inside = self.open_inside(&sandbox);
+                self.attach(inside);
                 self.sandbox = Some(sandbox);
                 self.job = Some(Box::pin(async move { Done::Healthy(agent.healthy().await) }));
                 Input::SandboxStarted
@@ -374,6 +384,10 @@ impl Owner {
             }
             end(&self.shared.driver, &*sandbox, grace).await;
         }
+        // After its agent's last words, which may be a signed call.
+        if let Some(inside) = self.inside.take() {
+            inside.end().await;
+        }
         self.hold = None;
         if let Some(storage) = storage::of(
             &self.shared.storage_dir,
@@ -470,6 +484,9 @@ impl Drop for Owner {
         }
         // A panic, or the async runtime is going down under us.
         tracing::error!(session = %self.session.key.session, phase = phase.name(), "a session lost its owner");
+        if let Some(inside) = self.inside.take() {
+            self.shared.owners.spawn(inside.end());
+        }
         let reason = phase.reason().unwrap_or(Reason::Draining);
         let error = Error::internal("The session was lost. The same call will start a new one.");
         self.session.shut(Ended {

@@ -14,6 +14,7 @@
 
 use super::config::Config;
 use super::environment;
+use super::inside::{Inside, unassigned};
 use super::machine::Answer;
 use super::room::Room;
 use super::router::Shared;
@@ -59,6 +60,7 @@ pub(super) struct Warm {
     pub(super) sandbox: Arc<dyn Sandbox>,
     pub(super) upstream: Arc<Upstream>,
     pub(super) answer: Answer,
+    pub(super) inside: Inside,
     born: Instant,
     pub(super) memory: u64,
 }
@@ -456,6 +458,7 @@ pub(super) fn end(shared: &Arc<Shared>, warm: Warm) {
             tracing::error!(sandbox = %warm.sandbox.id(), %error, "a warm sandbox could not be stopped; destroying it");
             super::owner::destroy(&driver, warm.sandbox.id()).await;
         }
+        warm.inside.end().await;
     });
 }
 
@@ -492,6 +495,8 @@ async fn start_one(shared: &Arc<Shared>, target: &Target) -> Result<Warm, domain
     let deadline = began + shared.config.start_deadline;
     let metrics = Arc::clone(&shared.metrics);
     let sandbox = start::sandbox(Arc::clone(&shared.driver), spec, deadline, metrics).await?;
+    let name = unassigned(sandbox.id());
+    let inside = Inside::open(shared, &sandbox, &deployment.arn, &deployment.role, name);
     let agent = start::Agent::new(shared, Arc::clone(&sandbox), deployment, began, deadline);
     let upstream = Arc::clone(&agent.upstream);
     let healthy = tokio::select! {
@@ -502,6 +507,7 @@ async fn start_one(shared: &Arc<Shared>, target: &Target) -> Result<Warm, domain
         Ok(healthy) => healthy.answer,
         Err(error) => {
             let _ = sandbox.stop(GRACE).await;
+            inside.end().await;
             return Err(error);
         }
     };
@@ -514,6 +520,7 @@ async fn start_one(shared: &Arc<Shared>, target: &Target) -> Result<Warm, domain
         sandbox,
         upstream,
         answer,
+        inside,
         born: Instant::now(),
         memory,
     })

@@ -1,6 +1,7 @@
 //! Sessions on a fake driver, mostly in paused time.
 
 mod ending;
+mod inside;
 mod pausing;
 mod starting;
 mod surviving;

@@ -1,10 +1,10 @@
-//! Opens a connection to an S3-compatible service: TCP, and TLS when its URL says `https`.
+//! Opens a connection to a service outside, one for each request: TCP, and TLS when its URL says `https`.
+//!
+//! The URL and the certificates are the operator's; nothing that a caller says chooses where a connection goes.
 
-use super::CHECK;
-use crate::artifacts::config::S3;
 use bytes::Bytes;
 use http::{Request, Response, Uri};
-use http_body_util::Empty;
+use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
@@ -12,6 +12,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -22,9 +23,11 @@ use tokio_util::task::AbortOnDropHandle;
 
 /// TCP and TLS together.
 const CONNECT: Duration = Duration::from_secs(10);
+/// What to do about a service that cannot be talked to.
+pub(crate) const CHECK: &str = "check that the service runs and that `endpoint` is right";
 
 /// Where a service is.
-pub(super) struct Address {
+pub(crate) struct Address {
     host: String,
     port: u16,
     /// The port as the URL has it, for the `Host` header.
@@ -33,22 +36,22 @@ pub(super) struct Address {
 }
 
 /// An open connection for one request. Dropping it closes it.
-pub(super) struct Connection {
-    sender: SendRequest<Empty<Bytes>>,
+pub(crate) struct Connection {
+    sender: SendRequest<Full<Bytes>>,
     _driver: AbortOnDropHandle<()>,
 }
 
 impl Address {
-    /// Reads a service's URL and its certificates.
-    pub(super) fn new(s3: &S3) -> Result<Self, String> {
+    /// Reads a service's URL, and the certificates to trust instead of the public ones.
+    pub(crate) fn new(endpoint: &str, ca_file: Option<&Path>) -> Result<Self, String> {
         let shape = "`endpoint` must be a URL such as https://s3.example.com or http://127.0.0.1:9000";
-        let uri: Uri = s3.endpoint.parse().map_err(|_| shape.to_owned())?;
+        let uri: Uri = endpoint.parse().map_err(|_| shape.to_owned())?;
         let bare = matches!(uri.path(), "" | "/") && uri.query().is_none();
         let authority = uri.authority().filter(|a| bare && !a.as_str().contains('@'));
         let authority = authority.ok_or_else(|| shape.to_owned())?;
         let (port, tls) = match uri.scheme_str() {
             Some("http") => (80, None),
-            Some("https") => (443, Some(connector(s3)?)),
+            Some("https") => (443, Some(connector(ca_file)?)),
             _ => return Err(shape.to_owned()),
         };
         let explicit_port = authority.port_u16();
@@ -60,16 +63,22 @@ impl Address {
         })
     }
 
-    /// The `Host` header of a request about a bucket.
-    pub(super) fn host_header(&self, s3: &S3, bucket: &str) -> String {
-        let host = self.host_of(s3, bucket);
-        self.explicit_port.map_or(host.clone(), |port| format!("{host}:{port}"))
+    /// The host of the URL.
+    pub(crate) fn host(&self) -> &str {
+        &self.host
     }
 
-    /// Opens a connection; the error says what could not be done.
-    pub(super) async fn open(&self, s3: &S3, bucket: &str) -> Result<Connection, String> {
-        let host = self.host_of(s3, bucket);
-        let opened = timeout(CONNECT, self.handshake(&host)).await;
+    /// The `Host` header for a host of this service.
+    pub(crate) fn header(&self, host: &str) -> String {
+        match self.explicit_port {
+            Some(port) => format!("{host}:{port}"),
+            None => host.to_owned(),
+        }
+    }
+
+    /// Opens a connection to a host of this service; the error says what could not be done.
+    pub(crate) async fn open(&self, host: &str) -> Result<Connection, String> {
+        let opened = timeout(CONNECT, self.handshake(host)).await;
         opened.map_err(|_| {
             let seconds = CONNECT.as_secs();
             format!("no connection to {host}:{} in {seconds} seconds: {CHECK}", self.port)
@@ -91,19 +100,11 @@ impl Address {
         })?;
         http(stream).await
     }
-
-    fn host_of(&self, s3: &S3, bucket: &str) -> String {
-        if s3.force_path_style {
-            self.host.clone()
-        } else {
-            format!("{bucket}.{}", self.host)
-        }
-    }
 }
 
 impl Connection {
     /// Sends the request and waits for the answer's head.
-    pub(super) async fn send(&mut self, request: Request<Empty<Bytes>>) -> hyper::Result<Response<Incoming>> {
+    pub(crate) async fn send(&mut self, request: Request<Full<Bytes>>) -> hyper::Result<Response<Incoming>> {
         self.sender.send_request(request).await
     }
 }
@@ -128,9 +129,9 @@ async fn http(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> R
     })
 }
 
-fn connector(s3: &S3) -> Result<TlsConnector, String> {
+fn connector(ca_file: Option<&Path>) -> Result<TlsConnector, String> {
     let mut roots = RootCertStore::empty();
-    match &s3.ca_file {
+    match ca_file {
         None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
         Some(file) => {
             let unusable = |why: String| format!("`ca_file` {}: {why}", file.display());
