@@ -1,20 +1,30 @@
 """Users, roles, keys and policies, and STS, as boto3 and the command line see them."""
 
+import base64
+import http.server
 import json
 import os
 import subprocess
+import threading
+import time
 import urllib.error
 import urllib.request
+import uuid
 from datetime import datetime, timedelta, timezone
 
 import boto3
 import pytest
+from botocore import UNSIGNED
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 from conftest import EYOT, Server
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 ACCOUNT = "123456789012"
 ONCE = Config(retries={"total_max_attempts": 1})
@@ -361,3 +371,124 @@ def test_a_key_from_a_command_or_a_variable(make_server, tmp_path):
     other = make_server(driver="process", env={**variable, "EYOT_MASTER_KEY": "00" * 32})
     with pytest.raises(AssertionError, match="master key is another one"):
         other.start()
+
+
+def seal(data_dir, key_id, claims):
+    """A session token as the server makes them, of claims that it would not give out."""
+    master = bytes.fromhex((data_dir / "master.key").read_text().strip())
+    key = HKDF(hashes.SHA256(), 32, salt=b"eyot master key", info=b"eyot session token v1").derive(master)
+    nonce = os.urandom(12)
+    sealed = b"\x01" + nonce + AESGCM(key).encrypt(nonce, json.dumps(claims).encode(), key_id.encode())
+    return base64.urlsafe_b64encode(sealed).rstrip(b"=").decode()
+
+
+def test_a_session_token_whose_time_is_over(server, iam):
+    role = iam.ok("POST", "roles", {"roleName": "timely", "trustPolicy": trust({"AWS": ACCOUNT})})
+    iam.ok("PUT", "roles/timely/policies/list", policy(allow("bedrock-agentcore:List*")))
+    now = int(time.time())
+
+    def made(expires):
+        key_id = f"ASIA{uuid.uuid4().hex[:16].upper()}"
+        of = {"r": {"name": "timely", "id": role["roleId"], "session": "test"}}
+        claims = {"k": "s" * 40, "a": ACCOUNT, "o": of, "i": (now - 1000) * 1000, "e": expires}
+        return Credentials(key_id, "s" * 40, seal(server.data_dir, key_id, claims))
+
+    # The form is right, so what is refused next is refused for its time.
+    client(server, "bedrock-agentcore-control", made(now + 60)).list_agent_runtimes()
+    over = made(now - 1)
+    said = "The security token included in the request is expired"
+    got = code(client(server, "bedrock-agentcore-control", over).list_agent_runtimes)
+    assert got == ("ExpiredTokenException", 403, said)
+    assert code(client(server, "sts", over).get_caller_identity) == ("ExpiredToken", 403, said)
+    soon = made(int(time.time()) + 2)
+    control = client(server, "bedrock-agentcore-control", soon)
+    control.list_agent_runtimes()
+    time.sleep(2.1)
+    assert code(control.list_agent_runtimes)[0] == "ExpiredTokenException", "also from the cache"
+
+
+class Provider:
+    """An OpenID provider: a discovery document, a key, and tokens."""
+
+    def __init__(self):
+        self.key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        provider = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                body = json.dumps(provider.documents[self.path]).encode()
+                self.send_response(200)
+                self.send_header("content-type", "application/json")
+                self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *words):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.issuer = f"http://127.0.0.1:{self.server.server_port}"
+        numbers = self.key.public_key().public_numbers()
+        n, e = (self.encode(number.to_bytes(size, "big")) for number, size in ((numbers.n, 256), (numbers.e, 3)))
+        self.documents = {
+            "/.well-known/openid-configuration": {
+                "issuer": self.issuer, "jwks_uri": f"{self.issuer}/keys", "authorization_endpoint": f"{self.issuer}/a",
+                "token_endpoint": f"{self.issuer}/t", "response_types_supported": ["code"],
+            },
+            "/keys": {"keys": [{"kty": "RSA", "use": "sig", "alg": "RS256", "kid": "one", "n": n, "e": e}]},
+        }
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    @staticmethod
+    def encode(data):
+        return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+    def token(self, **claims):
+        now = int(time.time())
+        claims = {"iss": self.issuer, "sub": "someone", "aud": "my-app", "iat": now, "exp": now + 600, **claims}
+        parts = [{"alg": "RS256", "kid": "one", "typ": "JWT"}, claims]
+        text = ".".join(self.encode(json.dumps(part).encode()) for part in parts)
+        signature = self.key.sign(text.encode(), padding.PKCS1v15(), hashes.SHA256())
+        return f"{text}.{self.encode(signature)}"
+
+
+def test_a_token_of_an_identity_provider(make_server, tmp_path, monkeypatch):
+    provider = Provider()
+    config = tmp_path / "eyot.toml"
+    config.write_text(f"""
+web_identity."{provider.issuer}/.well-known/openid-configuration" = ["my-app"]
+[oauth]
+allow_loopback = true
+leeway = "0s"
+""")
+    server = make_server(driver="process", args=["--config", str(config)]).start()
+    iam = Iam(server)
+    name = provider.issuer.removeprefix("http://")
+    trusted = trust(
+        {"Federated": f"arn:aws:iam::{ACCOUNT}:oidc-provider/{name}"}, "sts:AssumeRoleWithWebIdentity",
+        Condition={"StringEquals": {f"{name}:sub": "someone", f"{name}:aud": "my-app"}},
+    )
+    arn = iam.role("web", trusted, allow("bedrock-agentcore:List*"))
+    token_file = tmp_path / "token"
+    token_file.write_text(provider.token())
+    boto = session(tmp_path, monkeypatch, server, f"""
+[profile work]
+role_arn = {arn}
+web_identity_token_file = {token_file}
+role_session_name = web
+""")
+    boto.client("bedrock-agentcore-control").list_agent_runtimes()
+    assert boto.client("sts").get_caller_identity()["Arn"] == f"arn:aws:sts::{ACCOUNT}:assumed-role/web/web"
+
+    sts = boto3.client("sts", config=Config(signature_version=UNSIGNED, retries={"total_max_attempts": 1}))
+
+    def take(token):
+        return sts.assume_role_with_web_identity(RoleArn=arn, RoleSessionName="web", WebIdentityToken=token)
+
+    answer = take(provider.token())
+    assert (answer["SubjectFromWebIdentityToken"], answer["Audience"]) == ("someone", "my-app")
+    assert code(take, provider.token(sub="other"))[:2] == ("AccessDenied", 403)
+    for claims, expected in (({"aud": "other"}, "InvalidIdentityToken"), ({"exp": 1}, "ExpiredTokenException")):
+        assert code(take, provider.token(**claims))[:2] == (expected, 400)
+    assert code(take, Provider().token(iss=provider.issuer))[0] == "InvalidIdentityToken"
+    assert code(take, "nonsense")[0] == "InvalidIdentityToken"
