@@ -122,7 +122,10 @@ fn own_call(method: Method, target: &str, body: &str) -> OwnCall {
     let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
     OwnCall {
         method,
-        path: std::iter::once("iam").chain(path.split('/')).map(str::to_owned).collect(),
+        path: std::iter::once("iam")
+            .chain(path.split('/'))
+            .map(str::to_owned)
+            .collect(),
         query: pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
         headers: HeaderMap::new(),
         body: full(body.to_owned()),
@@ -144,8 +147,18 @@ async fn every_request_has_its_action_and_its_resource() {
     };
     let (user, role) = ("arn:aws:iam::123456789012:user/a", "arn:aws:iam::123456789012:role/a");
     let (get, put, post, patch, delete) = (Method::GET, Method::PUT, Method::POST, Method::PATCH, Method::DELETE);
-    check(get.clone(), "users", "eyot:ListUsers", "arn:aws:iam::123456789012:user/*");
-    check(post.clone(), "users", "eyot:CreateUser", "arn:aws:iam::123456789012:user/*");
+    check(
+        get.clone(),
+        "users",
+        "eyot:ListUsers",
+        "arn:aws:iam::123456789012:user/*",
+    );
+    check(
+        post.clone(),
+        "users",
+        "eyot:CreateUser",
+        "arn:aws:iam::123456789012:user/*",
+    );
     check(get.clone(), "users/a", "eyot:GetUser", user);
     check(delete.clone(), "users/a", "eyot:DeleteUser", user);
     check(get.clone(), "users/a/keys", "eyot:ListAccessKeys", user);
@@ -157,8 +170,18 @@ async fn every_request_has_its_action_and_its_resource() {
     check(get.clone(), "users/a/policies/p", "eyot:GetUserPolicy", user);
     check(put.clone(), "users/a/policies/p", "eyot:PutUserPolicy", user);
     check(delete.clone(), "users/a/policies/p", "eyot:DeleteUserPolicy", user);
-    check(get.clone(), "roles", "eyot:ListRoles", "arn:aws:iam::123456789012:role/*");
-    check(post.clone(), "roles", "eyot:CreateRole", "arn:aws:iam::123456789012:role/*");
+    check(
+        get.clone(),
+        "roles",
+        "eyot:ListRoles",
+        "arn:aws:iam::123456789012:role/*",
+    );
+    check(
+        post.clone(),
+        "roles",
+        "eyot:CreateRole",
+        "arn:aws:iam::123456789012:role/*",
+    );
     check(get.clone(), "roles/a", "eyot:GetRole", role);
     check(patch, "roles/a", "eyot:UpdateRole", role);
     check(delete.clone(), "roles/a", "eyot:DeleteRole", role);
@@ -184,7 +207,10 @@ async fn every_request_has_its_action_and_its_resource() {
         (get.clone(), "users/a?accountId=1", "accountId"),
     ] {
         let refused = bed.service.own_access(&own_call(method, path, "")).unwrap_err();
-        assert!(matches!(&refused.kind, Kind::Invalid { fields, .. } if fields[0].name == kind), "{refused:?}");
+        assert!(
+            matches!(&refused.kind, Kind::Invalid { fields, .. } if fields[0].name == kind),
+            "{refused:?}"
+        );
     }
     for path in ["", "other", "users/a/b", "users/a/keys/b/c", "roles/a/keys"] {
         let refused = bed.service.own_access(&own_call(get.clone(), path, "")).unwrap_err();
@@ -198,13 +224,21 @@ async fn a_trust_policy_may_be_an_object_or_a_text() {
     let policy = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"AWS":"123456789012"},"Action":"sts:AssumeRole"}]}"#;
     for (name, trust) in [("one", policy.to_owned()), ("two", Value::from(policy).to_string())] {
         let body = format!(r#"{{"roleName":"{name}","trustPolicy":{trust}}}"#);
-        let reply = bed.service.call_own(own_call(Method::POST, "roles", &body)).await.unwrap();
+        let reply = bed
+            .service
+            .call_own(own_call(Method::POST, "roles", &body))
+            .await
+            .unwrap();
         assert_eq!(reply.status, 201);
         let role: Value = serde_json::from_str(&text(reply).await).unwrap();
         assert_eq!(role["trustPolicy"]["Statement"][0]["Effect"], "Allow");
     }
     let long = " ".repeat(200_000);
-    let refused = bed.service.call_own(own_call(Method::POST, "roles", &long)).await.unwrap_err();
+    let refused = bed
+        .service
+        .call_own(own_call(Method::POST, "roles", &long))
+        .await
+        .unwrap_err();
     assert!(refused.message.contains("more than 131072 bytes"), "{refused}");
 }
 
@@ -232,21 +266,52 @@ async fn what_is_refused_has_a_name_and_a_reason() {
     let check = async |signed: bool, parameters: &[(&str, &str)], status: u16, code: &str, word: &str| {
         let (got, document) = bed.sts(signed, parameters).await;
         assert_eq!(got, status, "{document}");
-        assert!(document.contains(&format!("<Error><Type>Sender</Type><Code>{code}</Code>")), "{document}");
+        assert!(
+            document.contains(&format!("<Error><Type>Sender</Type><Code>{code}</Code>")),
+            "{document}"
+        );
         assert!(document.contains(word), "{document}");
     };
     let role = ("RoleArn", "arn:aws:iam::123456789012:role/agent");
     let (assume, session) = (("Action", "AssumeRole"), ("RoleSessionName", "work"));
     check(true, &[], 400, "MissingAction", "Action").await;
     check(true, &[("Action", "Dance<b>")], 400, "InvalidAction", "Dance&lt;b&gt;").await;
-    check(false, &[("Action", "GetCallerIdentity")], 403, "MissingAuthenticationToken", "missing").await;
+    check(
+        false,
+        &[("Action", "GetCallerIdentity")],
+        403,
+        "MissingAuthenticationToken",
+        "missing",
+    )
+    .await;
     let old = [("Action", "GetCallerIdentity"), ("Version", "2010-01-01")];
     check(true, &old, 400, "ValidationError", "Version must be 2011-06-15").await;
     check(true, &[assume, session], 400, "ValidationError", "RoleArn is required").await;
-    check(true, &[assume, role, session], 403, "AccessDenied", "no role trust policy allows").await;
+    check(
+        true,
+        &[assume, role, session],
+        403,
+        "AccessDenied",
+        "no role trust policy allows",
+    )
+    .await;
     let pairs = [assume, role, session, ("PolicyArns.member.1.arn", "x")];
-    check(true, &pairs, 400, "ValidationError", "PolicyArns.member.1.arn is no parameter").await;
-    check(true, &[assume, role, role, session], 400, "ValidationError", "RoleArn is given more than once").await;
+    check(
+        true,
+        &pairs,
+        400,
+        "ValidationError",
+        "PolicyArns.member.1.arn is no parameter",
+    )
+    .await;
+    check(
+        true,
+        &[assume, role, role, session],
+        400,
+        "ValidationError",
+        "RoleArn is given more than once",
+    )
+    .await;
     let pairs = [assume, role, session, ("Tags.member.2.Key", "x")];
     check(true, &pairs, 400, "ValidationError", "Tags must be").await;
     let pairs = [assume, role, session, ("DurationSeconds", "soon")];
@@ -257,7 +322,14 @@ async fn what_is_refused_has_a_name_and_a_reason() {
         ("down", "IDPCommunicationError"),
         ("bad", "InvalidIdentityToken"),
     ] {
-        check(false, &[by, role, session, ("WebIdentityToken", token)], 400, code, ".</Message>").await;
+        check(
+            false,
+            &[by, role, session, ("WebIdentityToken", token)],
+            400,
+            code,
+            ".</Message>",
+        )
+        .await;
     }
     check(
         false,
