@@ -1,7 +1,8 @@
 //! `eyot`: an agent runtime of one's own that speaks the Amazon Bedrock AgentCore API.
 //!
 //! This crate puts the pieces together and holds no rules: [`serve`] assembles the server, [`deploy`] and [`invoke`]
-//! are its clients, [`sessions`] its windows and [`iam`] its keys, [`quickstart`] is both at once for a newcomer.
+//! are its clients, [`sessions`] its windows and [`iam`] its keys, [`traces`] sends spans to a collector, [`quickstart`] is
+//! both at once for a newcomer.
 
 mod client;
 mod config;
@@ -16,6 +17,7 @@ mod print;
 mod quickstart;
 mod serve;
 mod sessions;
+mod traces;
 
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;

@@ -10,6 +10,7 @@ use crate::data_dir::{DataDir, ServerFile};
 use crate::iam::Federated;
 use crate::master_key;
 use crate::node::Tenure;
+use crate::traces;
 use anyhow::{Context, bail};
 use domain::Clock;
 use front_door::audit;
@@ -26,6 +27,7 @@ use runtime::credentials::{Outside, Own};
 use runtime::invoke::Invoker;
 use runtime::journal::{self, Journal};
 use runtime::observe::{self, Observer};
+use runtime::service;
 use runtime::session::{self, Router};
 use runtime::throttle::SessionRate;
 use sandbox::managed::Runtimes;
@@ -46,7 +48,7 @@ use tracing_subscriber::EnvFilter;
 
 /// How long ending the sandboxes may take beyond the grace that agents get.
 const END_GRACE: Duration = Duration::from_secs(5);
-/// How long writing down the last sessions may take.
+/// How long writing down the last sessions and sending the last traces may take, at the same time.
 const FLUSH: Duration = Duration::from_secs(5);
 
 /// Arguments of `eyot serve`; each overrides the configuration file and the environment.
@@ -214,6 +216,7 @@ pub(crate) struct Running {
     control: Control,
     sessions: Router,
     journal: Journal,
+    exporter: Option<traces::Exporter>,
     readiness: Readiness,
     directory: Arc<Directory>,
     shutdown: CancellationToken,
@@ -283,7 +286,7 @@ impl Running {
             config: config.runtime.session,
             driver,
             clock: clock.clone(),
-            metrics: runtime_metrics,
+            metrics: runtime_metrics.clone(),
             node: tenure.node(),
             journal: journal.clone(),
             roles,
@@ -337,15 +340,18 @@ impl Running {
             clock: clock.clone(),
             closing: shutdown.clone(),
         });
-        let service = RuntimeService::new(
-            config.region.clone(),
-            config.account.clone(),
-            control.clone(),
+        let (tracer, exporter) =
+            traces::start(config.traces, tenure.node().owner, clock.clone(), &runtime_metrics)?.unzip();
+        let service = RuntimeService::new(service::Parts {
+            region: config.region.clone(),
+            account: config.account.clone(),
+            control: control.clone(),
             catalog,
-            Invoker::new(sessions.clone()),
+            invoker: Invoker::new(sessions.clone()),
             artifacts,
             observer,
-        );
+            tracer,
+        });
 
         let (region, account) = (config.region.clone(), config.account.clone());
         let federation = Arc::new(Federated::new(providers.clone(), &config.web_identity, &config.oauth)?);
@@ -384,6 +390,7 @@ impl Running {
             control,
             sessions,
             journal,
+            exporter,
             readiness,
             directory,
             shutdown,
@@ -414,9 +421,19 @@ impl Running {
         if left > 0 {
             tracing::warn!("{left} sessions have not ended; the next start takes them over or removes what remains");
         }
-        if timeout(FLUSH, self.journal.flush()).await.is_err() {
-            tracing::warn!("the last sessions could not be written down; the next start finds what is left of them");
-        }
+        let write_down = async {
+            if timeout(FLUSH, self.journal.flush()).await.is_err() {
+                tracing::warn!(
+                    "the last sessions could not be written down; the next start finds what is left of them"
+                );
+            }
+        };
+        let send_traces = async {
+            if let Some(exporter) = self.exporter {
+                exporter.stop(FLUSH).await;
+            }
+        };
+        tokio::join!(write_down, send_traces);
         self.directory.close().await;
         self.tenure.end().await;
         match drained {

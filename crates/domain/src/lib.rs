@@ -1,4 +1,4 @@
-//! The vocabulary of Eyot: ids, ARNs, the runtime model, the caller, errors and time.
+//! The vocabulary of Eyot: ids, ARNs, the runtime model, the caller, errors, time and traces.
 //!
 //! Everything here is data and pure functions. Storage, the network and async code live in the crates above and
 //! speak to each other in these words.
@@ -10,8 +10,10 @@ pub mod clock;
 pub mod error;
 pub mod id;
 pub mod principal;
+pub mod trace;
 
 pub use arn::{EndpointArn, RuntimeArn};
 pub use clock::Clock;
 pub use error::{Error, Kind, Origin};
 pub use principal::{Bearer, Principal, PrincipalKind};
+pub use trace::TraceParent;

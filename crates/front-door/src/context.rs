@@ -46,8 +46,9 @@ pub(crate) struct Context {
     pub(crate) dialect: Dialect,
     /// Leave for a page of another origin to read the answer.
     pub(crate) cors: Option<Grant>,
+    /// When its head had been read.
+    pub(crate) started: Instant,
     method: Method,
-    started: Instant,
 }
 
 impl Context {

@@ -25,6 +25,7 @@ pub mod server;
 pub mod service;
 
 pub use config::Config;
+pub use error::exception;
 pub use metrics::Metrics;
 pub use route::RouteError;
 pub use server::{BindError, Drained, Inlet, Readiness, Server, Wiring};

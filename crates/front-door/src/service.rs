@@ -15,6 +15,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 /// One service of the API.
@@ -171,6 +172,8 @@ pub struct Call {
     pub caller: Arc<Principal>,
     /// Given back to the client as `x-amzn-RequestId`.
     pub request_id: Uuid,
+    /// When its head had been read.
+    pub received: Instant,
 }
 
 /// A successful answer to a [`Call`].

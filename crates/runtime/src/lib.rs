@@ -2,8 +2,8 @@
 //!
 //! Read in this order: `service` (which operation goes where), then either `control` (runtimes, versions, endpoints)
 //! with `artifacts` (what they run), or `catalog` (what an endpoint serves), `invoke`, `session` and `upstream` (the
-//! way of an invocation). `deployment` is what the two sides hand to each other. `metadata` and `credentials` are what an agent
-//! gets from inside its sandbox.
+//! way of an invocation). `deployment` is what the two sides hand to each other; `metadata` and `credentials` are what an agent
+//! gets from inside its sandbox; `trace` follows an invocation.
 //!
 //! Invariant: nothing here knows an HTTP status code or an exception name of the edge; failures are [`domain::Error`].
 
@@ -27,6 +27,7 @@ pub mod service;
 pub mod session;
 pub mod switches;
 pub mod throttle;
+pub mod trace;
 mod upstream;
 
 pub use config::Config;

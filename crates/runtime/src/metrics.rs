@@ -30,6 +30,8 @@ pub struct Metrics {
     upstream_errors: Family<Failure, Counter>,
     used: Used,
     records_dropped: Counter,
+    spans_exported: Counter,
+    spans_dropped: Family<LossLabel, Counter>,
 }
 
 /// What sessions have used, all together.
@@ -43,7 +45,7 @@ struct Used {
 
 /// A step of starting a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Step {
+pub enum Step {
     /// From a session's first call until its start begins.
     Queue,
     /// Until everything is there that the driver needs.
@@ -56,6 +58,17 @@ pub(crate) enum Step {
     Healthy,
     /// From a session's first call until the first byte of its answer.
     FirstByte,
+}
+
+/// Why a span did not reach the collector.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SpanLoss {
+    /// The exporter did not keep up.
+    QueueFull,
+    /// The collector could not be reached, did not answer in time, or answered with an error.
+    Undeliverable,
+    /// The collector took the others and not this one.
+    Rejected,
 }
 
 /// Kinds of failure between us and an agent.
@@ -105,12 +118,42 @@ struct Direction {
     direction: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LossLabel {
+    reason: &'static str,
+}
+
 #[derive(Debug)]
 struct Steps(Family<StepLabel, Histogram, fn() -> Histogram>);
 
 impl Default for Steps {
     fn default() -> Self {
         Self(Family::new_with_constructor(|| Histogram::new(START_BUCKETS)))
+    }
+}
+
+impl Step {
+    /// Its name in metrics and traces.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Queue => "queue",
+            Self::Prepare => "prepare",
+            Self::Sandbox => "sandbox",
+            Self::Process => "process",
+            Self::Healthy => "healthy",
+            Self::FirstByte => "first_byte",
+        }
+    }
+}
+
+impl SpanLoss {
+    fn name(self) -> &'static str {
+        match self {
+            Self::QueueFull => "queue_full",
+            Self::Undeliverable => "undeliverable",
+            Self::Rejected => "rejected",
+        }
     }
 }
 
@@ -142,6 +185,10 @@ impl Metrics {
         new.used.register(registry);
         let help = "Records of ended sessions that were dropped because storage did not keep up";
         registry.register("eyot_session_records_dropped", help, new.records_dropped.clone());
+        let help = "Spans of traces that the collector took";
+        registry.register("eyot_trace_spans_exported", help, new.spans_exported.clone());
+        let help = "Spans of traces that did not reach the collector, by why";
+        registry.register("eyot_trace_spans_dropped", help, new.spans_dropped.clone());
         new
     }
 
@@ -153,6 +200,17 @@ impl Metrics {
             self.used.bytes.get_or_create(&Direction { direction }).inc_by(bytes);
         }
         self.used.requests.inc_by(usage.requests);
+    }
+
+    /// The collector took so many spans.
+    pub fn spans_exported(&self, count: u64) {
+        self.spans_exported.inc_by(count);
+    }
+
+    /// So many spans did not reach the collector.
+    pub fn spans_dropped(&self, why: SpanLoss, count: u64) {
+        let reason = why.name();
+        self.spans_dropped.get_or_create(&LossLabel { reason }).inc_by(count);
     }
 
     /// The record of an ended session was given up.
@@ -185,14 +243,7 @@ impl Metrics {
     }
 
     pub(crate) fn step(&self, step: Step, took: Duration) {
-        let step = match step {
-            Step::Queue => "queue",
-            Step::Prepare => "prepare",
-            Step::Sandbox => "sandbox",
-            Step::Process => "process",
-            Step::Healthy => "healthy",
-            Step::FirstByte => "first_byte",
-        };
+        let step = step.name();
         self.steps
             .0
             .get_or_create(&StepLabel { step })
@@ -232,6 +283,13 @@ impl Metrics {
     #[cfg(test)]
     pub(crate) fn used_and_dropped(&self) -> (u64, u64) {
         (self.used.requests.get(), self.records_dropped.get())
+    }
+
+    /// Spans dropped; for tests.
+    #[cfg(test)]
+    pub(crate) fn lost_spans(&self, why: SpanLoss) -> u64 {
+        let reason = why.name();
+        self.spans_dropped.get_or_create(&LossLabel { reason }).get()
     }
 
     /// How many sessions ended for a reason; for tests.

@@ -16,6 +16,7 @@ use crate::deployment::MISMATCH;
 use crate::invoke::Invoker;
 use crate::observe::{self, Observer};
 use crate::throttle::Throttle;
+use crate::trace::{Recording, Tracer};
 use api::operations as op;
 use async_trait::async_trait;
 use domain::arn::ResourceArn;
@@ -52,8 +53,30 @@ pub struct RuntimeService {
     invoker: Invoker,
     artifacts: Arc<Artifacts>,
     observer: Observer,
+    tracer: Option<Tracer>,
     throttle: Throttle,
     words: Words,
+}
+
+/// What the service is made of: a control plane that has recovered, and the `catalog` and `artifacts` that it was made with.
+#[derive(Debug)]
+pub struct Parts {
+    /// The region that this server plays.
+    pub region: Region,
+    /// The account that this server plays.
+    pub account: AccountId,
+    /// Control operations.
+    pub control: Control,
+    /// What endpoints serve.
+    pub catalog: Catalog,
+    /// The way to agents.
+    pub invoker: Invoker,
+    /// The built-in artifact store.
+    pub artifacts: Arc<Artifacts>,
+    /// What operators ask.
+    pub observer: Observer,
+    /// Traces of invocations; none if nobody wants them.
+    pub tracer: Option<Tracer>,
 }
 
 /// Whom a data plane call is for.
@@ -64,17 +87,19 @@ struct Address {
 }
 
 impl RuntimeService {
-    /// Over a control plane that has recovered; `catalog` and `artifacts` are the ones that it was made with.
+    /// Puts the parts together.
     #[must_use]
-    pub fn new(
-        region: Region,
-        account: AccountId,
-        control: Control,
-        catalog: Catalog,
-        invoker: Invoker,
-        artifacts: Arc<Artifacts>,
-        observer: Observer,
-    ) -> Self {
+    pub fn new(parts: Parts) -> Self {
+        let Parts {
+            region,
+            account,
+            control,
+            catalog,
+            invoker,
+            artifacts,
+            observer,
+            tracer,
+        } = parts;
         Self {
             words: Words::new(&region, &account, catalog.clone()),
             region,
@@ -85,7 +110,16 @@ impl RuntimeService {
             invoker,
             artifacts,
             observer,
+            tracer,
         }
+    }
+
+    async fn invoke(&self, call: Call, trace: &mut Recording) -> Result<Reply, Error> {
+        let address = self.locate(&call.input, true)?;
+        self.throttle.invoke(&address.runtime)?;
+        let target = self.catalog.resolve(&address.runtime, Some(&address.endpoint))?;
+        target.deployment.admits(&call.caller)?;
+        self.invoker.invoke(call, target, trace).await
     }
 
     async fn stop_session(&self, input: &Map<String, Value>, caller: &Principal) -> Result<Reply, Error> {
@@ -164,11 +198,11 @@ impl Service for RuntimeService {
 
     async fn call(&self, call: Call) -> Result<Reply, Error> {
         if call.operation == op::INVOKE_AGENT_RUNTIME {
-            let address = self.locate(&call.input, true)?;
-            self.throttle.invoke(&address.runtime)?;
-            let target = self.catalog.resolve(&address.runtime, Some(&address.endpoint))?;
-            target.deployment.admits(&call.caller)?;
-            return self.invoker.invoke(call, target).await;
+            let mut trace = Recording::begin(self.tracer.as_ref(), &call);
+            return self
+                .invoke(call, &mut trace)
+                .await
+                .inspect_err(|error| trace.failed(error));
         }
         if call.operation == op::STOP_RUNTIME_SESSION {
             return self.stop_session(&call.input, &call.caller).await;

@@ -1,4 +1,4 @@
-//! Opens a connection for one call: TCP, or TLS when the URL says so.
+//! Opens a connection: TCP, or TLS when the URL says so.
 
 use super::Error;
 use bytes::Bytes;
@@ -9,6 +9,7 @@ use hyper_util::rt::TokioIo;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -19,10 +20,14 @@ use tokio_rustls::TlsConnector;
 /// Until a connection stands, TLS included.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 
-type Sender = SendRequest<UnsyncBoxBody<Bytes, std::io::Error>>;
+/// Sends requests over an open connection, which ends with it.
+pub(crate) type Sender = SendRequest<UnsyncBoxBody<Bytes, std::io::Error>>;
 
-/// Connects to the host of a URL.
-pub(super) async fn open(base: &Uri) -> Result<Sender, Error> {
+/// Connects to the host of a URL. `trust` says whose certificates will do, where certificates are needed.
+pub(crate) async fn open<T>(base: &Uri, trust: T) -> Result<Sender, Error>
+where
+    T: FnOnce() -> Result<Arc<ClientConfig>, Error>,
+{
     let endpoint = |why: String| Error::Endpoint(base.to_string(), why);
     let host = base.host().ok_or_else(|| endpoint("has no host".to_owned()))?;
     let bare = host.trim_start_matches('[').trim_end_matches(']');
@@ -64,15 +69,23 @@ where
 }
 
 /// The public certificate authorities, or those of the file that AWS's own tools take for the purpose.
-fn trust() -> Result<Arc<ClientConfig>, Error> {
+pub(super) fn trust_as_aws() -> Result<Arc<ClientConfig>, Error> {
+    let file = std::env::var_os("AWS_CA_BUNDLE").filter(|path| !path.is_empty());
+    trust(file.as_deref().map(Path::new), "AWS_CA_BUNDLE")
+}
+
+/// The public certificate authorities, or those of a PEM file; `named` is what sets the file.
+pub(crate) fn trust(file: Option<&Path>, named: &str) -> Result<Arc<ClientConfig>, Error> {
     let mut roots = RootCertStore::empty();
-    match std::env::var_os("AWS_CA_BUNDLE").filter(|path| !path.is_empty()) {
+    match file {
         None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
         Some(path) => {
-            let wrong =
-                |e: &dyn std::fmt::Display| Error::Endpoint("AWS_CA_BUNDLE".to_owned(), format!("cannot be used: {e}"));
-            for certificate in CertificateDer::pem_file_iter(&path).map_err(|e| wrong(&e))? {
+            let wrong = |e: &dyn std::fmt::Display| Error::Certificates(named.to_owned(), e.to_string());
+            for certificate in CertificateDer::pem_file_iter(path).map_err(|e| wrong(&e))? {
                 roots.add(certificate.map_err(|e| wrong(&e))?).map_err(|e| wrong(&e))?;
+            }
+            if roots.is_empty() {
+                return Err(wrong(&"there is no certificate in it"));
             }
         }
     }

@@ -11,6 +11,9 @@ pub(crate) enum Error {
     /// The configured URL cannot be used.
     #[error("the endpoint {0} {1}")]
     Endpoint(String, String),
+    /// The certificates to trust cannot be read.
+    #[error("the file of {0} cannot be used: {1}")]
+    Certificates(String, String),
     /// Nobody answers there.
     #[error("cannot reach {0}; is the server running? `eyot serve` starts one")]
     Unreachable(String, #[source] std::io::Error),

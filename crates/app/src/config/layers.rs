@@ -63,20 +63,27 @@ impl Layers {
 
     /// Reads the result as `T`; an error names the key and its source.
     pub(crate) fn read<T: DeserializeOwned>(mut self) -> anyhow::Result<T> {
+        let mut before: Option<(String, String)> = None;
         loop {
             let error = match serde_path_to_error::deserialize(Value::Table(self.merged.clone())) {
                 Ok(read) => return Ok(read),
                 Err(error) => error,
             };
             let path = error.path().to_string();
+            let cause = error.into_inner().to_string();
             // A variable has no quotes, so whether `123456789012` is a number or a text only its key can tell.
             match self.texts.remove(&path) {
                 Some(text) => {
                     let keys: Vec<&str> = path.split('.').collect();
                     let origin = self.origins.get(&path).cloned().unwrap_or_default();
                     self.set(&keys, Value::String(text), &origin);
+                    before = Some((path, cause));
                 }
-                None => return Err(self.explain(&path, &error.into_inner().to_string())),
+                // What was wrong with the value that was meant says more than that a text will not do either.
+                None => match before {
+                    Some((same, first)) if same == path => return Err(self.explain(&path, &first)),
+                    _ => return Err(self.explain(&path, &cause)),
+                },
             }
         }
     }
@@ -212,7 +219,10 @@ mod tests {
         );
         check(&[("EYOT__INNER__COUNTS", "1")], &["inner.counts", "unknown field"]);
         check(&[("EYOT__NONSENSE", "1")], &["nonsense"]);
-        check(&[("EYOT__INNER__COUNT", "1.5")], &["inner.count", "EYOT__INNER__COUNT"]);
+        check(
+            &[("EYOT__INNER__COUNT", "-1")],
+            &["inner.count", "EYOT__INNER__COUNT", "integer `-1`, expected u32"],
+        );
         assert!(Layers::default().environment(vars(&[("EYOT__A____B", "1")])).is_err());
     }
 }

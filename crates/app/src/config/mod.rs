@@ -10,6 +10,7 @@ mod layers;
 #[cfg(test)]
 mod reference;
 
+use crate::traces;
 use domain::id::{AccountId, Region};
 use serde::Deserialize;
 use std::net::SocketAddr;
@@ -51,6 +52,8 @@ pub(crate) struct Config {
     pub(crate) log: String,
     /// How log lines are written to standard error.
     pub(crate) log_format: LogFormat,
+    /// Spans of calls, sent to a collector.
+    pub(crate) traces: traces::Config,
 }
 
 /// How agents are isolated.
@@ -103,6 +106,7 @@ impl Default for Config {
             interpreters: std::collections::BTreeMap::new(),
             log: "warn,eyot=info,runtime=info,front_door=info,sandbox=info,storage=info".to_owned(),
             log_format: LogFormat::Text,
+            traces: traces::Config::default(),
         }
     }
 }

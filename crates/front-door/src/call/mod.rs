@@ -213,6 +213,7 @@ async fn call(
         headers: parts.headers,
         caller: proven.caller.principal,
         request_id: context.request_id,
+        received: context.started,
     };
     let reply = service.call(call).await;
     blame(verdict.as_ref(), allowance.member)?;

@@ -233,7 +233,8 @@ pub(crate) fn body_failure(fault: &Fault, member: &str) -> Failure {
 }
 
 /// The exception and status for a kind of failure, as `operation` models it.
-pub(crate) fn exception(kind: &Kind, operation: Option<&Operation>) -> (&'static str, StatusCode) {
+#[must_use]
+pub fn exception(kind: &Kind, operation: Option<&Operation>) -> (&'static str, StatusCode) {
     let (names, usual): (&[&'static str], StatusCode) = match kind {
         Kind::Invalid { .. } => (
             &["ValidationException", "InvalidInputException"],

@@ -6,6 +6,7 @@ use super::explain;
 use super::request::{SESSION_ID, TRACE};
 use crate::metrics::{Metrics, UpstreamError};
 use crate::session::InFlight;
+use crate::trace::{Outcome, Recording};
 use crate::upstream;
 use bytes::Bytes;
 use domain::id::SessionId;
@@ -43,6 +44,7 @@ pub(super) struct Body {
     /// Why it ended badly, until that has been told.
     failure: Option<String>,
     metrics: Arc<Metrics>,
+    trace: Recording,
 }
 
 #[derive(Debug)]
@@ -61,7 +63,11 @@ impl Body {
         cut: Pin<Box<OwnedNotified>>,
         deadline: Pin<Box<Sleep>>,
         metrics: Arc<Metrics>,
+        mut trace: Recording,
     ) -> Self {
+        if upstream.is_end_stream() {
+            trace.end(Outcome::Answered);
+        }
         let live = (!upstream.is_end_stream()).then_some(Live {
             upstream,
             cut,
@@ -72,7 +78,14 @@ impl Body {
             live,
             failure: None,
             metrics,
+            trace,
         }
+    }
+
+    /// The agent has said all.
+    fn ended(&mut self) {
+        self.live = None;
+        self.trace.end(Outcome::Answered);
     }
 
     /// The failure is told at the next turn. What stands before it (the head, or the last bytes) is then on its way: a
@@ -80,6 +93,7 @@ impl Body {
     fn fail(&mut self, cx: &Context<'_>, said: String) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         self.live = None;
         self.metrics.upstream_error(UpstreamError::Body);
+        self.trace.end(Outcome::BrokeOff(said.clone()));
         self.failure = Some(said);
         cx.waker().wake_by_ref();
         Poll::Pending
@@ -111,13 +125,13 @@ impl http_body::Body for Body {
                 let bytes = frame.data_ref().map_or(0, Bytes::len);
                 live.pass.calls.sent(bytes as u64);
                 if live.upstream.is_end_stream() {
-                    this.live = None;
+                    this.ended();
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
             // Trailers come last and are not passed on.
             Poll::Ready(None | Some(Ok(_))) => {
-                this.live = None;
+                this.ended();
                 Poll::Ready(None)
             }
             Poll::Ready(Some(Err(error))) => this.fail(cx, error.to_string()),

@@ -20,6 +20,7 @@ mod tests;
 use crate::deployment::Target;
 use crate::metrics::UpstreamError;
 use crate::session::{InFlight, Key, Router, Session};
+use crate::trace::Recording;
 use crate::upstream::{self, Upstream};
 use domain::error::Origin;
 use domain::id::{EndpointName, RuntimeId, SessionId};
@@ -59,24 +60,25 @@ impl Invoker {
     }
 
     /// `InvokeAgentRuntime`. Answers when the head of the agent's answer is there; dropping the future or the reply's
-    /// body cancels the call and leaves the session usable.
-    pub async fn invoke(&self, call: Call, target: Target) -> Result<Reply, Error> {
+    /// body cancels the call and leaves the session usable. The reply's body takes the trace with it.
+    pub(crate) async fn invoke(&self, call: Call, target: Target, trace: &mut Recording) -> Result<Reply, Error> {
         let session = request::session_id(&call.input)?;
         let key = Key {
             runtime: target.deployment.arn.id.clone(),
             endpoint: target.endpoint.clone(),
             session,
         };
+        trace.aims(&key, &target);
         let request_id = call.request_id;
         let told = target
             .switches
             .agent_errors
             .unwrap_or(self.router.config().agent_errors);
-        let outcome = self.attempt(call, &key, &target).await;
+        let outcome = self.attempt(call, &key, &target, trace).await;
         outcome.map_err(|error| explain::tell(error, &key, request_id, told))
     }
 
-    async fn attempt(&self, call: Call, key: &Key, target: &Target) -> Result<Reply, Error> {
+    async fn attempt(&self, call: Call, key: &Key, target: &Target, trace: &mut Recording) -> Result<Reply, Error> {
         let Call {
             input,
             headers,
@@ -85,15 +87,17 @@ impl Invoker {
             ..
         } = call;
         for _ in 0..SANDBOXES {
-            let pass = self.router.enter(key, target).await?;
+            let (pass, started) = self.router.enter(key, target).await?;
             let session = pass.share();
+            trace.entered(&session, started);
             let upstream = match pass.ready().await {
                 Ok(upstream) => Arc::clone(upstream),
                 Err(error) => return Err(self.failed(&session, request_id, error)),
             };
-            let head = request::head(&pass.deployment, &key.session, &input, &headers, request_id)?;
+            let mut head = request::head(&pass.deployment, &key.session, &input, &headers, request_id)?;
+            trace.mark(head.headers_mut());
             let flight = InFlight::new(pass, request_id);
-            match self.exchange(flight, &upstream, head.map(|()| body)).await {
+            match self.exchange(flight, &upstream, head.map(|()| body), trace).await {
                 Ok(reply) => return Ok(reply),
                 Err(Attempt::Again(back)) => body = back,
                 Err(Attempt::Failed(error)) => return Err(self.failed(&session, request_id, error)),
@@ -135,6 +139,7 @@ impl Invoker {
         pass: InFlight,
         upstream: &Arc<Upstream>,
         request: Request<Incoming>,
+        trace: &mut Recording,
     ) -> Result<Reply, Attempt> {
         let config = self.router.config();
         let metrics = self.router.metrics();
@@ -179,7 +184,9 @@ impl Invoker {
         let headers = answer::headers(response.headers(), &pass.key.session);
         let sent_by = tokio::time::Instant::now() + config.stream_deadline;
         deadline.as_mut().reset(sent_by);
-        let body = answer::Body::new(response.into_body(), pass, cut, deadline, Arc::clone(metrics));
+        trace.answering();
+        let trace = std::mem::take(trace);
+        let body = answer::Body::new(response.into_body(), pass, cut, deadline, Arc::clone(metrics), trace);
         Ok(Reply::Stream {
             headers,
             body: Incoming::new(body),

@@ -2,6 +2,7 @@ use super::*;
 use crate::session::testing::{Agent, CRASH, Rig, call, call_with, chunk, config, healthy, key, status, streamed};
 use crate::session::{Config, Phase};
 use crate::switches::Switches;
+use crate::trace::Recording;
 use bytes::Bytes;
 use domain::Origin;
 use front_door::body::{self, BodyError, Outgoing};
@@ -112,7 +113,11 @@ async fn a_generated_session_id_is_given_to_the_agent_and_returned() {
     let rig = Rig::new(agent);
     let reply = rig
         .invoker
-        .invoke(call_with(json!({}), body::full("")), rig.target.clone())
+        .invoke(
+            call_with(json!({}), body::full("")),
+            rig.target.clone(),
+            &mut Recording::default(),
+        )
         .await
         .unwrap();
     let returned = streamed(reply).0[request::SESSION_ID].clone();
@@ -131,7 +136,11 @@ async fn payloads_go_through_untouched() {
     let input = json!({ "runtimeSessionId": key("a").session.as_str(), "contentType": "application/octet-stream" });
     let reply = rig
         .invoker
-        .invoke(call_with(input, body::full(payload.clone())), rig.target.clone())
+        .invoke(
+            call_with(input, body::full(payload.clone())),
+            rig.target.clone(),
+            &mut Recording::default(),
+        )
         .await
         .unwrap();
     let (headers, body) = streamed(reply);
@@ -381,7 +390,7 @@ async fn a_callers_broken_body_is_the_callers_fault() {
         let body = Incoming::new(StreamBody::new(Box::pin(frames)));
         let error = rig
             .invoker
-            .invoke(call("a", body), rig.target.clone())
+            .invoke(call("a", body), rig.target.clone(), &mut Recording::default())
             .await
             .unwrap_err();
         assert!(kind(&error.kind), "{error:?}");

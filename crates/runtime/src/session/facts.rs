@@ -4,8 +4,10 @@
 
 use super::live::Session;
 use super::machine::{Machine, Phase};
-use super::report::{self, Exit, Lease, Report, RuntimeArnText, Start, State, Transition, Usage};
+use super::report::{Exit, Lease, Report, RuntimeArnText, Start, State, Transition, Usage, milliseconds};
 use super::router::Node;
+use crate::metrics::Step;
+use crate::trace::{self, StepTimes};
 use domain::id::SandboxId;
 use jiff::{SignedDuration, Timestamp};
 use std::collections::VecDeque;
@@ -25,6 +27,8 @@ pub(super) struct Shared(Mutex<Facts>);
 pub(super) struct Facts {
     pub(super) sandbox: Option<SandboxId>,
     pub(super) start: Start,
+    /// When each step of the start in this process was, counted from the session's birth.
+    pub(super) steps: Vec<StepTimes>,
     pub(super) exit: Option<Exit>,
     pub(super) log_tail: Option<String>,
     pub(super) ended: Option<Duration>,
@@ -54,6 +58,22 @@ impl Facts {
         self.start = report.start;
         self.usage = report.usage;
         self.transitions = report.transitions.into();
+    }
+
+    /// A step of the start has just ended, so long after the session's birth.
+    pub(super) fn step(&mut self, step: Step, to: Duration, took: Duration) {
+        let start = &mut self.start;
+        let field = match step {
+            Step::Queue => &mut start.queue_ms,
+            Step::Prepare => &mut start.prepare_ms,
+            Step::Sandbox => &mut start.sandbox_ms,
+            Step::Process => &mut start.process_ms,
+            Step::Healthy => &mut start.healthy_ms,
+            Step::FirstByte => &mut start.first_byte_ms,
+        };
+        *field = Some(milliseconds(took));
+        let from = to.saturating_sub(took);
+        self.steps.push(StepTimes { step, from, to });
     }
 
     /// What the machine says of itself.
@@ -91,6 +111,26 @@ impl Facts {
 }
 
 impl Session {
+    /// How it was started, so far; of one that an earlier process started only what is known here.
+    pub(crate) fn start_times(&self) -> trace::Start {
+        let facts = self.facts.lock();
+        let mut steps = facts.steps.clone();
+        let ready = steps.last().map(|last| last.to).filter(|_| self.upstream().is_some());
+        let first_byte = self.calls.first_byte();
+        if let (Some(from), Some(to)) = (ready, first_byte) {
+            let step = Step::FirstByte;
+            steps.push(StepTimes { step, from, to });
+        }
+        trace::Start {
+            begun: self.since,
+            took: first_byte.or(ready).unwrap_or_else(|| self.now()),
+            warm: facts.start.warm,
+            sandbox: facts.sandbox.clone(),
+            steps,
+            error: self.ended().and_then(|ended| ended.start_error.clone()),
+        }
+    }
+
     /// The session as an operator sees it.
     pub(super) fn report(&self, node: &Node) -> Report {
         let seen = self.look();
@@ -104,7 +144,7 @@ impl Session {
         let mut start = facts.start.clone();
         start.first_byte_ms = start
             .first_byte_ms
-            .or_else(|| self.calls.first_byte().map(report::milliseconds));
+            .or_else(|| self.calls.first_byte().map(milliseconds));
         let reason = match (phase.reason(), facts.transitions.back()) {
             (Some(reason), _) => reason.name().to_owned(),
             (None, Some(last)) if last.to == State::from(phase) => last.reason.clone(),

@@ -211,13 +211,14 @@ impl Router {
         self.0.inlet.send_replace(Some(inlet));
     }
 
-    /// Lets a call into its session, started if need be on what the endpoint serves now, healthy or about to be.
-    pub(crate) async fn enter(&self, key: &Key, target: &Target) -> Result<Pass<Session>, Error> {
+    /// Lets a call into its session, started if need be on what the endpoint serves now, healthy or about to be. Answers
+    /// also whether this call started it.
+    pub(crate) async fn enter(&self, key: &Key, target: &Target) -> Result<(Pass<Session>, bool), Error> {
         let patience = Instant::now() + self.0.config.stop_grace + TURNOVER;
         loop {
-            let session = self.0.find_or_start(key, target)?;
+            let (session, started) = self.0.find_or_start(key, target)?;
             match Gate::enter(Arc::clone(&session)) {
-                Ok(pass) => return Ok(pass),
+                Ok(pass) => return Ok((pass, started)),
                 Err(Refused::Full) => {
                     let most = self.0.config.max_calls_per_session;
                     return Err(Error::new(
@@ -444,10 +445,11 @@ impl Shared {
         self.shard(key).get(key).cloned()
     }
 
-    fn find_or_start(self: &Arc<Self>, key: &Key, target: &Target) -> Result<Arc<Session>, Error> {
+    /// The session of a key, and whether it has been started here.
+    fn find_or_start(self: &Arc<Self>, key: &Key, target: &Target) -> Result<(Arc<Session>, bool), Error> {
         let mut shard = self.shard(key);
         if let Some(session) = shard.get(key) {
-            return Ok(Arc::clone(session));
+            return Ok((Arc::clone(session), false));
         }
         self.admit(key)?;
         let birth = self.birth(target).inspect_err(|_| {
@@ -458,7 +460,7 @@ impl Shared {
         shard.insert(key.clone(), Arc::clone(&session));
         drop(shard);
         self.run(&session, birth);
-        Ok(session)
+        Ok((session, true))
     }
 
     /// How a new session gets its sandbox; an error if the host has no room for one.

@@ -8,6 +8,7 @@ use crate::invoke::Invoker;
 use crate::journal::Journal;
 use crate::metrics::Metrics;
 use crate::throttle::{Rates, SessionRate};
+use crate::trace::Recording;
 use async_trait::async_trait;
 use bytes::Bytes;
 use domain::id::{AccountId, EndpointName, Region, RuntimeId, RuntimeName, SandboxId, SessionId, Version};
@@ -526,7 +527,11 @@ impl Rig {
     /// Invokes session `name` with a body and returns the reply.
     pub(crate) async fn invoke(&self, name: &str, payload: &str) -> Result<Reply, Error> {
         self.invoker
-            .invoke(call(name, body::full(payload.to_owned())), self.target.clone())
+            .invoke(
+                call(name, body::full(payload.to_owned())),
+                self.target.clone(),
+                &mut Recording::default(),
+            )
             .await
     }
 
@@ -582,6 +587,7 @@ pub(crate) fn call_with(input: Value, body: RequestBody) -> Call {
         headers: HeaderMap::new(),
         caller: Arc::new(Principal::root(account, "AKIAIOSFODNN7EXAMPLE".to_owned())),
         request_id: Uuid::nil(),
+        received: Instant::now(),
     }
 }
 

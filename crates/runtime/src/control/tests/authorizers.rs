@@ -31,6 +31,7 @@ impl Bed {
             headers: HeaderMap::new(),
             caller: who,
             request_id: uuid::Uuid::nil(),
+            received: tokio::time::Instant::now(),
         };
         self.service.call(call).await
     }

@@ -18,7 +18,7 @@ use crate::artifacts::{self, Artifacts, S3};
 use crate::catalog::Catalog;
 use crate::journal::Journal;
 use crate::observe::{self, Observer};
-use crate::service::RuntimeService;
+use crate::service::{self, RuntimeService};
 use crate::session::testing::{Agent, Rig};
 use crate::throttle::Rates;
 use async_trait::async_trait;
@@ -183,15 +183,16 @@ impl Ground {
             clock,
             closing: CancellationToken::new(),
         });
-        let service = RuntimeService::new(
+        let service = RuntimeService::new(service::Parts {
             region,
             account,
-            control.clone(),
-            catalog.clone(),
-            rig.invoker.clone(),
+            control: control.clone(),
+            catalog: catalog.clone(),
+            invoker: rig.invoker.clone(),
             artifacts,
             observer,
-        );
+            tracer: None,
+        });
         Ok(Bed {
             service,
             control,
@@ -235,6 +236,7 @@ impl Bed {
             headers: HeaderMap::new(),
             caller: caller(),
             request_id: uuid::Uuid::nil(),
+            received: tokio::time::Instant::now(),
         };
         self.service.call(call).await
     }

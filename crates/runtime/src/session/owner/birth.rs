@@ -3,7 +3,7 @@
 use super::super::environment;
 use super::super::inside::Inside;
 use super::super::pool::Warm;
-use super::super::report::{Outstanding, milliseconds};
+use super::super::report::Outstanding;
 use super::super::room::Hold;
 use super::super::start;
 use super::super::storage;
@@ -67,8 +67,9 @@ impl Owner {
         shared.metrics.step(Step::Queue, queued);
         shared.metrics.step(Step::Prepare, prepared);
         let mut facts = self.session.facts.lock();
-        facts.start.queue_ms = Some(milliseconds(queued));
-        facts.start.prepare_ms = Some(milliseconds(prepared));
+        facts.steps.clear();
+        facts.step(Step::Queue, queued, queued);
+        facts.step(Step::Prepare, queued + prepared, prepared);
         drop(facts);
         let (driver, metrics) = (Arc::clone(&shared.driver), Arc::clone(&shared.metrics));
         let deadline = self.start_deadline;
@@ -88,7 +89,7 @@ impl Owner {
         self.shared.metrics.step(Step::Queue, queued);
         let mut facts = self.session.facts.lock();
         facts.start.warm = true;
-        facts.start.queue_ms = Some(milliseconds(queued));
+        facts.step(Step::Queue, queued, queued);
         drop(facts);
         let now = self.shared.clock.now();
         let mut labels = environment::session_labels(&self.session.key, self.session.since, &self.session.switches);

@@ -22,12 +22,13 @@ use super::live::{Ended, Session, Wish};
 use super::machine::{Answer, Effect, Input, Machine, Phase, Ping, Policy, Reason};
 use super::ping;
 use super::pool::Warm;
-use super::report::{self, milliseconds};
+use super::report;
 use super::room::Hold;
 use super::router::Shared;
 use super::start::{self, Healthy, exit_of, log_tail};
 use super::storage;
 use crate::credentials::session_name;
+use crate::metrics::Step;
 use crate::switches::PauseAfter;
 use crate::upstream::Upstream;
 use domain::Error;
@@ -197,7 +198,7 @@ impl Owner {
                 self.upstream = Some(Arc::clone(&agent.upstream));
                 let mut facts = self.session.facts.lock();
                 facts.sandbox = Some(sandbox.id().clone());
-                facts.start.sandbox_ms = Some(milliseconds(took));
+                facts.step(Step::Sandbox, self.session.now(), took);
                 drop(facts);
                 let inside = self.open_inside(&sandbox);
                 self.attach(inside);
@@ -208,8 +209,9 @@ impl Owner {
             Done::Healthy(Ok(healthy)) => {
                 self.shared.metrics.started(true);
                 let mut facts = self.session.facts.lock();
-                facts.start.process_ms = Some(milliseconds(healthy.process));
-                facts.start.healthy_ms = Some(milliseconds(healthy.healthy));
+                let now = self.session.now();
+                facts.step(Step::Process, now.saturating_sub(healthy.healthy), healthy.process);
+                facts.step(Step::Healthy, now, healthy.healthy);
                 drop(facts);
                 self.open();
                 self.mark_healthy();

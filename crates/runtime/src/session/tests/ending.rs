@@ -180,7 +180,7 @@ async fn a_deleted_endpoint_takes_only_its_own_sessions() {
         ..rig.target.clone()
     };
     rig.invoker
-        .invoke(call_with(input, body::full("")), other)
+        .invoke(call_with(input, body::full("")), other, &mut Recording::default())
         .await
         .unwrap();
     rig.router

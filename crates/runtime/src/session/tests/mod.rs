@@ -11,6 +11,7 @@ mod warm;
 use super::testing::{Agent, CRASH, Rig, call_with, chunk, deployment, healthy, key, status, streamed};
 use super::*;
 use crate::deployment::Target;
+use crate::trace::Recording;
 use domain::id::{EndpointName, SandboxId, Version};
 use domain::{Error, Kind};
 use front_door::body::{self, Outgoing};

@@ -29,7 +29,7 @@ async fn two_ids_and_two_endpoints_never_share_a_sandbox() {
         ..rig.target.clone()
     };
     rig.invoker
-        .invoke(call_with(input, body::full("")), other)
+        .invoke(call_with(input, body::full("")), other, &mut Recording::default())
         .await
         .unwrap();
     assert_eq!((rig.driver.started(), rig.router.count()), (3, 3));
