@@ -53,6 +53,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
 
 const DATA_URL: &str = "AWS_ENDPOINT_URL_BEDROCK_AGENTCORE";
 const CONTROL_URL: &str = "AWS_ENDPOINT_URL_BEDROCK_AGENTCORE_CONTROL";
+const STS_URL: &str = "AWS_ENDPOINT_URL_STS";
 const KEY_ID: &str = "AWS_ACCESS_KEY_ID";
 const SECRET: &str = "AWS_SECRET_ACCESS_KEY";
 const REGION: &str = "AWS_REGION";
@@ -61,6 +62,8 @@ fn variables(connection: &Connection) -> Vec<(&'static str, String)> {
     vec![
         (DATA_URL, connection.data_url.clone()),
         (CONTROL_URL, connection.control_url.clone()),
+        // Credentials of this server mean nothing to AWS's own STS.
+        (STS_URL, connection.data_url.clone()),
         (KEY_ID, connection.access_key_id.clone()),
         (SECRET, connection.secret.clone()),
         (REGION, connection.region.clone()),

@@ -19,7 +19,7 @@ use tokio::process::Command;
 use zeroize::Zeroizing;
 
 /// Bytes of a command's output; a key has 64.
-const MOST: u64 = 4096;
+const MOST: usize = 4096;
 
 /// The `[master_key]` part of the configuration.
 #[derive(Debug, Clone, Deserialize)]
@@ -77,8 +77,8 @@ impl Config {
             Source::File => MasterKey::load(&self.path(dir)).context(
                 "if the server has its master key from elsewhere, give the same --config or EYOT__MASTER_KEY__ variables",
             ),
-            Source::Environment => self.from_variable(std::env::var(&self.variable).ok().map(Zeroizing::new)),
-            Source::Command => self.from_command().await,
+            Source::Environment => self.read_variable(std::env::var(&self.variable).ok().map(Zeroizing::new)),
+            Source::Command => self.run_command().await,
         }
     }
 
@@ -86,7 +86,7 @@ impl Config {
         self.file.clone().unwrap_or_else(|| dir.master_key())
     }
 
-    fn from_variable(&self, value: Option<Zeroizing<String>>) -> anyhow::Result<MasterKey> {
+    fn read_variable(&self, value: Option<Zeroizing<String>>) -> anyhow::Result<MasterKey> {
         let variable = &self.variable;
         let Some(value) = value.filter(|value| !value.is_empty()) else {
             bail!(
@@ -98,7 +98,7 @@ impl Config {
             .with_context(|| format!("the variable {variable} does not hold a key of 64 hex digits"))
     }
 
-    async fn from_command(&self) -> anyhow::Result<MasterKey> {
+    async fn run_command(&self) -> anyhow::Result<MasterKey> {
         let Some((program, arguments)) = self.command.split_first() else {
             bail!(
                 "master_key.source is 'command', but master_key.command is empty: name a program and its arguments, such as \
@@ -115,9 +115,9 @@ impl Config {
             .with_context(|| format!("{named} cannot be started"))?;
         let output = child.stdout.take().context("a pipe that was asked for is missing")?;
         // Sized at once, so that growing leaves no copy of the key behind.
-        let mut text = Zeroizing::new(Vec::with_capacity(MOST as usize + 1));
+        let mut text = Zeroizing::new(Vec::with_capacity(MOST));
         let run = async {
-            output.take(MOST).read_to_end(&mut text).await?;
+            output.take(MOST as u64).read_to_end(&mut text).await?;
             child.wait().await
         };
         let status = tokio::time::timeout(self.timeout, run)
@@ -195,7 +195,7 @@ mod tests {
             source: Source::Environment,
             ..Config::default()
         };
-        let read = |value: Option<&str>| config.from_variable(value.map(|value| Zeroizing::new(value.to_owned())));
+        let read = |value: Option<&str>| config.read_variable(value.map(|value| Zeroizing::new(value.to_owned())));
         assert!(read(Some(KEY)).is_ok());
         for (value, word) in [
             (None, "EYOT_MASTER_KEY is not set"),

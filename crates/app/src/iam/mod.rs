@@ -22,7 +22,7 @@ use clap::Subcommand;
 use http::Method;
 use serde_json::{Value, json};
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// The server's route.
 const ROUTE: &str = "/_eyot/iam";
@@ -225,7 +225,7 @@ fn read(path: &Path) -> anyhow::Result<String> {
 }
 
 /// The same, which must be JSON.
-fn read_json(path: &PathBuf) -> anyhow::Result<Value> {
+fn read_json(path: &Path) -> anyhow::Result<Value> {
     let text = read(path)?;
     serde_json::from_str(&text).with_context(|| format!("{} is not JSON", path.display()))
 }

@@ -3,7 +3,7 @@
 use super::{Iam, read_json};
 use http::Method;
 use serde_json::{Map, Value};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
@@ -90,7 +90,7 @@ pub(super) async fn run(command: Command, iam: &Iam) -> anyhow::Result<()> {
             trust_policy,
             settings,
         } => {
-            let document = settings.document(trust_policy.as_ref())?;
+            let document = settings.document(trust_policy.as_deref())?;
             if document.is_empty() {
                 anyhow::bail!("nothing to change: give --trust-policy, --max-session or --description");
             }
@@ -109,7 +109,7 @@ pub(super) async fn run(command: Command, iam: &Iam) -> anyhow::Result<()> {
 }
 
 impl Settings {
-    fn document(self, trust_policy: Option<&PathBuf>) -> anyhow::Result<Map<String, Value>> {
+    fn document(self, trust_policy: Option<&Path>) -> anyhow::Result<Map<String, Value>> {
         let mut document = Map::new();
         if let Some(path) = trust_policy {
             document.insert("trustPolicy".to_owned(), read_json(path)?);

@@ -135,7 +135,7 @@ impl Directory {
     pub fn roles(&self, account: &AccountId, after: Option<&str>, most: usize) -> Page<RoleView> {
         let known = self.shared.known.load();
         let roles = known.roles.values().filter(|role| role.holder.account == *account);
-        Page::of(roles, after, most, |role| &role.holder.name, |role| RoleView::of(role))
+        Page::of(roles, after, most, |role| &role.holder.name, RoleView::of)
     }
 }
 

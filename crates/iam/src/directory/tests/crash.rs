@@ -36,7 +36,7 @@ fn changes_survive_kill_9() {
 fn change_until_killed(path: &Path) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let directory = Arc::new(runtime.block_on(open(path)));
-    let tasks: Vec<_> = (0..TASKS)
+    let tasks: Vec<tokio::task::JoinHandle<()>> = (0..TASKS)
         .map(|task| {
             let directory = Arc::clone(&directory);
             runtime.spawn(async move {
