@@ -22,7 +22,7 @@ pub mod service;
 pub mod session;
 pub mod switches;
 pub mod throttle;
-mod upstream;
+pub mod upstream;
 
 pub use config::Config;
 pub use service::RuntimeService;
