@@ -28,7 +28,7 @@ pub mod session;
 pub mod switches;
 pub mod throttle;
 pub mod trace;
-mod upstream;
+pub mod upstream;
 
 pub use config::Config;
 pub use service::RuntimeService;

@@ -66,9 +66,6 @@ pub(super) fn unreachable(cause: &Unsent, port: u16) -> Error {
         Unsent::Dial(sandbox::Error::Gone) | Unsent::Closed => {
             Error::new(Kind::SessionBusy, "The session is ending, please retry.")
         }
-        Unsent::ClosedAtOnce(error) => Error::agent(format!(
-            "The agent closes each new connection on port {port} at once ({error})."
-        )),
         Unsent::Dial(error) => {
             tracing::error!(%error, "a sandbox could not be dialled");
             Error::internal("The agent's sandbox could not be reached. The server's log says why.")

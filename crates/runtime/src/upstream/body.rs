@@ -1,26 +1,28 @@
 //! The bytes of an agent's answer, and the connection that they come over.
 
+use super::fault::Fault;
+use super::framing::Framing;
 use super::link::Link;
 use super::pool::Upstream;
 use bytes::Bytes;
-use http_body::{Body as _, Frame, SizeHint};
-use hyper::body::Incoming;
+use http_body::{Frame, SizeHint};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 /// An answer's body. Read to its end it gives the connection back; dropped before, it closes the connection.
 #[derive(Debug)]
 pub(crate) struct Body {
-    incoming: Incoming,
+    framing: Framing,
+    /// Nothing once the body has ended, well or badly.
     link: Option<Box<Link>>,
     home: Arc<Upstream>,
 }
 
 impl Body {
-    pub(super) fn new(incoming: Incoming, link: Box<Link>, home: Arc<Upstream>) -> Self {
+    pub(super) fn new(framing: Framing, link: Box<Link>, home: Arc<Upstream>) -> Self {
         let mut body = Self {
-            incoming,
+            framing,
             link: Some(link),
             home,
         };
@@ -29,13 +31,9 @@ impl Body {
     }
 
     fn release_if_complete(&mut self) {
-        if self.incoming.is_end_stream() {
-            self.release();
-        }
-    }
-
-    fn release(&mut self) {
-        if let Some(link) = self.link.take() {
+        if self.framing.is_end()
+            && let Some(link) = self.link.take()
+        {
             self.home.give_back(link);
         }
     }
@@ -43,28 +41,26 @@ impl Body {
 
 impl http_body::Body for Body {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Fault;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
         let this = &mut *self;
-        if let Some(link) = &mut this.link {
-            link.drive(cx);
-        }
-        let polled = Pin::new(&mut this.incoming).poll_frame(cx);
+        let Some(link) = &mut this.link else {
+            return Poll::Ready(None);
+        };
+        let polled = ready!(link.poll_piece(&mut this.framing, cx));
         match &polled {
-            Poll::Ready(None) => this.release(),
-            Poll::Ready(Some(Ok(_))) => this.release_if_complete(),
-            Poll::Ready(Some(Err(_))) => this.link = None,
-            Poll::Pending => {}
+            Ok(_) => this.release_if_complete(),
+            Err(_) => this.link = None,
         }
-        polled
+        Poll::Ready(polled.transpose().map(|piece| piece.map(Frame::data)))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        self.link.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        self.framing.left().map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }

@@ -1,16 +1,16 @@
 //! Which connection a request takes: the one that was used last, else a new one.
 
 use super::body::Body;
-use super::link::{Failed, Link};
+use super::fault::Fault;
+use super::link::Link;
 use crate::metrics::{Metrics, UpstreamError};
 use front_door::body::{BodyError, Incoming as RequestBody};
 use http::header::HOST;
 use http::{HeaderValue, Request, Response};
 use sandbox::Sandbox;
-use std::error::Error as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 /// Idle connections kept for one sandbox. More may be open at once, one for each call in flight.
 const MAX_IDLE: usize = 32;
@@ -42,10 +42,10 @@ pub(crate) enum Error {
     Request(BodyError),
     /// The connection ended before an answer came. The agent may have seen the request.
     #[error("the connection was closed before an answer came ({0})")]
-    Closed(hyper::Error),
+    Closed(Fault),
     /// What the agent answered is not HTTP.
     #[error("the answer is not HTTP ({0})")]
-    Protocol(hyper::Error),
+    Protocol(&'static str),
 }
 
 /// Why nothing was sent.
@@ -57,9 +57,6 @@ pub(crate) enum Unsent {
     /// The agent could not be reached.
     #[error("{0}")]
     Dial(sandbox::Error),
-    /// It accepted a connection and closed it at once.
-    #[error("the connection was closed at once: {0}")]
-    ClosedAtOnce(hyper::Error),
 }
 
 impl Upstream {
@@ -86,24 +83,18 @@ impl Upstream {
     /// future is dropped the connection is closed.
     pub(crate) async fn send(self: &Arc<Self>, mut request: Request<RequestBody>) -> Result<Response<Body>, Error> {
         request.headers_mut().insert(HOST, self.host.clone());
-        loop {
-            let reused = self.take_idle();
-            let is_reused = reused.is_some();
-            let mut link = match reused {
-                Some(link) => link,
-                None => match self.dial().await {
-                    Ok(link) => link,
-                    Err(cause) => return Err(self.unsent(cause, Box::new(request))),
-                },
-            };
-            match link.send(request).await {
-                Ok(response) => return Ok(response.map(|body| Body::new(body, link, Arc::clone(self)))),
-                // The agent closed the idle connection in the same moment. Ends, for each turn uses up an idle one.
-                Err(Failed::Untouched(back, _)) if is_reused => request = *back,
-                Err(Failed::Untouched(back, cause)) => return Err(self.unsent(Unsent::ClosedAtOnce(cause), back)),
-                Err(Failed::Broken(cause)) => return Err(self.broken(cause)),
-            }
-        }
+        let mut link = match self.take_idle() {
+            Some(link) => link,
+            None => match self.dial().await {
+                Ok(link) => link,
+                Err(cause) => return Err(self.unsent(cause, Box::new(request))),
+            },
+        };
+        let head = link.send(request).await.map_err(|fault| self.broken(fault))?;
+        let mut response = Response::new(Body::new(head.framing, link, Arc::clone(self)));
+        *response.status_mut() = head.status;
+        *response.headers_mut() = head.headers;
+        Ok(response)
     }
 
     /// Closes the idle connections and takes none back. What is in flight is cut by whoever holds it.
@@ -113,11 +104,8 @@ impl Upstream {
 
     /// Takes a connection back after a complete exchange, if it can be used again.
     pub(super) fn give_back(&self, mut link: Box<Link>) {
-        if !link.is_usable() {
-            return;
-        }
-        link.idle_since = Instant::now();
-        if let Some(idle) = self.lock().as_mut()
+        if link.rest()
+            && let Some(idle) = self.lock().as_mut()
             && idle.len() < MAX_IDLE
         {
             idle.push(link);
@@ -132,13 +120,13 @@ impl Upstream {
 
     fn take_idle(&self) -> Option<Box<Link>> {
         loop {
-            let mut link = self.lock().as_mut()?.pop()?;
+            let link = self.lock().as_mut()?.pop()?;
             if link.idle_since.elapsed() >= self.keep_alive {
                 // All others have been idle for longer.
                 if let Some(idle) = self.lock().as_mut() {
                     idle.retain(|link| link.idle_since.elapsed() < self.keep_alive);
                 }
-            } else if link.is_usable() {
+            } else if link.is_silent() {
                 return Some(link);
             }
         }
@@ -158,7 +146,7 @@ impl Upstream {
         };
         // Small requests must not wait for an acknowledgement. It fails only on a socket that is already dead.
         let _ = stream.set_nodelay(true);
-        Link::new(stream).await.map(Box::new).map_err(Unsent::ClosedAtOnce)
+        Ok(Box::new(Link::new(stream)))
     }
 
     fn unsent(&self, cause: Unsent, request: Box<Request<RequestBody>>) -> Error {
@@ -166,24 +154,14 @@ impl Upstream {
         Error::Unsent(cause, request)
     }
 
-    fn broken(&self, error: hyper::Error) -> Error {
-        if let Some(cause) = error.source().and_then(|source| source.downcast_ref::<BodyError>()) {
-            self.metrics.upstream_error(UpstreamError::Request);
-            return Error::Request(match cause {
-                BodyError::Client(said) => BodyError::Client(said.clone()),
-                BodyError::Digest => BodyError::Digest,
-                BodyError::TooLarge(limit) => BodyError::TooLarge(*limit),
-                BodyError::Agent(said) => BodyError::Agent(said.clone()),
-                BodyError::Spool(cause) => BodyError::Spool(std::io::Error::new(cause.kind(), cause.to_string())),
-            });
-        }
-        if error.is_parse() {
-            self.metrics.upstream_error(UpstreamError::Protocol);
-            Error::Protocol(error)
-        } else {
-            self.metrics.upstream_error(UpstreamError::Closed);
-            Error::Closed(error)
-        }
+    fn broken(&self, fault: Fault) -> Error {
+        let (what, error) = match fault {
+            Fault::Request(cause) => (UpstreamError::Request, Error::Request(cause)),
+            Fault::NotHttp(how) => (UpstreamError::Protocol, Error::Protocol(how)),
+            fault @ (Fault::Ended | Fault::Io(_)) => (UpstreamError::Closed, Error::Closed(fault)),
+        };
+        self.metrics.upstream_error(what);
+        error
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Idle>> {

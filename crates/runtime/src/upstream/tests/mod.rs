@@ -1,3 +1,6 @@
+mod reading;
+mod writing;
+
 use super::*;
 use crate::session::testing::{Agent, FakeDriver, call, healthy};
 use domain::id::SandboxId;
