@@ -144,6 +144,22 @@ def test_a_cold_start_is_one_trace_with_every_step(make_server, tmp_path, collec
     assert collector.resources[0]["service.name"] == "agents"
 
 
+def test_a_warm_start_has_the_steps_that_it_needs(make_server, tmp_path, collector):
+    server = make_server(env={
+        "EYOT__TRACES__ENDPOINT": collector.url, "EYOT__RUNTIME__SESSION__WARM__MIN": "1", "EYOT__RUNTIME__SESSION__WARM__MAX": "1",
+    }).start()
+    arn = deploy_files(server, tmp_path, "traced", {"main.py": PLAIN})  # serves when its warm sandbox is ready
+    data, session = server.data, session_id()
+    for _ in range(2):
+        invoke(data, arn, {}, session)
+    spans = collector.wait_for(2)
+    first, second = [span for span in spans if span.kind == Span.SPAN_KIND_SERVER]
+    (start,) = below(spans, first)
+    assert attributes(start)["eyot.session.warm"] is True
+    assert [step.name for step in below(spans, start)] == ["queue", "first_byte"]
+    assert below(spans, second) == [], "only the call that started the session has its start"
+
+
 def test_callers_decide_and_of_the_others_a_share_is_traced(make_server, tmp_path, collector):
     server = make_server(env={"EYOT__TRACES__ENDPOINT": collector.url, "EYOT__TRACES__SAMPLE_RATIO": "0"}).start()
     arn = deploy_files(server, tmp_path, "traced", {"main.py": PLAIN})
