@@ -17,6 +17,7 @@ from pathlib import Path
 import boto3
 import botocore.session
 import pytest
+from botocore import UNSIGNED
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.config import Config
@@ -31,6 +32,7 @@ OPERATIONS = {
         "CreateAgentRuntime", "GetAgentRuntime", "UpdateAgentRuntime", "DeleteAgentRuntime", "ListAgentRuntimes",
         "ListAgentRuntimeVersions", "CreateAgentRuntimeEndpoint", "GetAgentRuntimeEndpoint", "UpdateAgentRuntimeEndpoint",
         "DeleteAgentRuntimeEndpoint", "ListAgentRuntimeEndpoints", "TagResource", "UntagResource", "ListTagsForResource",
+        "PutResourcePolicy", "GetResourcePolicy", "DeleteResourcePolicy",
     },
     DATA: {"InvokeAgentRuntime", "StopRuntimeSession"},
 }
@@ -44,12 +46,16 @@ STATUS = {
 
 # What the models promise and this version has no occasion for. Anything else must be provoked below.
 IMPOSSIBLE = {
-    ("StopRuntimeSession", "UnauthorizedException"): "only a runtime with an OAuth authorizer answers 401, and creating one is refused yet",
     ("StopRuntimeSession", "ServiceQuotaExceededException"): "ending a session uses nothing up",
     ("StopRuntimeSession", "RuntimeClientError"): "the agent is told, not asked: an agent that does not end is killed",
     ("StopRuntimeSession", "InternalServerException"): "no record, no disk and no package takes part in the end of a session",
     ("UpdateAgentRuntimeEndpoint", "ServiceQuotaExceededException"): "an update makes nothing that is counted",
 }
+
+
+def policy_about(arn):
+    statement = {"Effect": "Allow", "Principal": {"AWS": "210987654321"}, "Action": "bedrock-agentcore:InvokeAgentRuntime", "Resource": arn}
+    return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
 
 
 class Stage:
@@ -88,6 +94,9 @@ class Stage:
             "TagResource": {**tagged, "tags": {"team": "islands"}},
             "UntagResource": {**tagged, "tagKeys": ["team"]},
             "ListTagsForResource": tagged,
+            "PutResourcePolicy": {**tagged, "policy": policy_about(self.arn)},
+            "GetResourcePolicy": tagged,
+            "DeleteResourcePolicy": tagged,
             "InvokeAgentRuntime": {"agentRuntimeArn": self.arn, "payload": b"{}"},
             "StopRuntimeSession": {"agentRuntimeArn": self.arn, "runtimeSessionId": session_id()},
         }
@@ -173,6 +182,16 @@ class World:
         records.close()
         return stage
 
+    @cached_property
+    def guarded(self):
+        """ARN of a runtime that takes bearer tokens."""
+        stage = self.healthy
+        jwt = {"discoveryUrl": "https://login.example/.well-known/openid-configuration", "allowedAudience": ["agents"]}
+        made = stage.clients[CONTROL].create_agent_runtime(
+            **stage.settings(agentRuntimeName="guarded", authorizerConfiguration={"customJWTAuthorizer": jwt}))
+        wait_endpoint(stage.clients[CONTROL], made["agentRuntimeId"], "DEFAULT", "1")
+        return made["agentRuntimeArn"]
+
     def in_background(self, call):
         """Makes a call whose outcome does not matter; it ends with the server at the latest."""
         def quietly():
@@ -239,6 +258,16 @@ def wrong_secret(world, operation):
     return client, stage.input(operation)
 
 
+@way("UnauthorizedException", "StopRuntimeSession", says="bearer token")
+def no_token(world, operation):
+    stage = world.healthy
+    unsigned = boto3.client(
+        SERVICE[operation], endpoint_url=stage.server.url, region_name="us-west-2",
+        config=Config(signature_version=UNSIGNED, retries={"total_max_attempts": 1}),
+    )
+    return unsigned, stage.input(operation, agentRuntimeArn=world.guarded)
+
+
 @way("ThrottlingException", says="busy")
 def busy_server(world, operation):
     return world.busy.clients[SERVICE[operation]], world.busy.input(operation)
@@ -263,7 +292,7 @@ def no_room_for_the_body(world, operation):
 def unknown_runtime(world, operation):
     stage, unknown = world.healthy, "nobody-0123456789"
     ask = stage.input(operation)
-    for member in ("agentRuntimeId", "agentRuntimeArn", "resourceArn"):
+    for member in ("agentRuntimeId", "agentRuntimeArn", "resourceArn", "policy"):
         if member in ask:
             ask[member] = ask[member].replace(stage.id, unknown)
     assert unknown in str(ask)
@@ -287,7 +316,11 @@ for operation in ("CreateAgentRuntime", "UpdateAgentRuntime"):
     changes("ValidationException", operation, "not_a_role", "roleArn", roleArn="nobody")
     changes("ValidationException", operation, "idle_longer_than_life", "idleRuntimeSessionTimeout",
             lifecycleConfiguration={"idleRuntimeSessionTimeout": 600, "maxLifetime": 300})
-for operation in ("TagResource", "UntagResource", "ListTagsForResource"):
+changes("ResourceNotFoundException", "GetResourcePolicy", "no_policy", "has no resource policy")
+changes("ResourceNotFoundException", "DeleteResourcePolicy", "no_policy", "has no resource policy")
+changes("ValidationException", "PutResourcePolicy", "about_another", "Statement[0].Resource", policy=policy_about("arn:aws:x"))
+changes("ValidationException", "PutResourcePolicy", "no_policy_at_all", "policy", policy="{}")
+for operation in ("TagResource", "UntagResource", "ListTagsForResource", "PutResourcePolicy", "GetResourcePolicy", "DeleteResourcePolicy"):
     changes("ValidationException", operation, "not_an_arn", "resourceArn", resourceArn="nonsense")
 changes("ValidationException", "TagResource", "reserved_key", "'aws:name'", tags={"aws:name": "x"})
 changes("ValidationException", "InvokeAgentRuntime", "id_without_account", "accountId", agentRuntimeArn=lambda world: world.healthy.id)
@@ -399,7 +432,7 @@ def test_error(world, operation, error, provoke, says):
     assert response["ResponseMetadata"]["HTTPStatusCode"] == STATUS[operation, error]
     headers = response["ResponseMetadata"]["HTTPHeaders"]
     assert headers["x-amzn-requestid"] == response["ResponseMetadata"]["RequestId"] != ""
-    assert headers["x-amzn-errortype"] == error and "www-authenticate" not in headers
+    assert headers["x-amzn-errortype"] == error and ("www-authenticate" in headers) == (error == "UnauthorizedException")
 
 
 def test_nothing_is_missing():

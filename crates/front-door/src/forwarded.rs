@@ -57,7 +57,7 @@ fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
 }
 
 /// The elements of a list header, over all its lines, the last first.
-fn from_last<'h>(headers: &'h HeaderMap, name: HeaderName) -> impl Iterator<Item = &'h [u8]> {
+fn from_last(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &[u8]> {
     let lines: Vec<&[u8]> = headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
     let elements = lines
         .into_iter()
