@@ -8,13 +8,13 @@
 //! Invariant: a server whose lease went to a later one touches nothing any more. It ends at once and drains nothing: what
 //! it would end belongs to its successor.
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use domain::Clock;
 use runtime::session::Node;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
-use storage::{Error, Expect, Lease, Leases, RecordLeases, Records, Write};
+use storage::{Error, Expect, Lease, Leases, RecordLeases, Records, Write, document};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
@@ -36,12 +36,6 @@ pub(crate) struct Tenure {
     lost: CancellationToken,
     renewing: TaskTracker,
     stop: DropGuard,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Document {
-    schema: u32,
-    data: Identity,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -120,23 +114,17 @@ async fn renew(leases: RecordLeases, lease: Lease, lost: CancellationToken, stop
 async fn identity(records: &dyn Records) -> anyhow::Result<String> {
     loop {
         if let Some(record) = records.get(KIND, KEY).await? {
-            let Document { schema, data } = serde_json::from_slice(&record.value)?;
-            if schema > SCHEMA {
-                bail!("its record has schema {schema}, this program knows {SCHEMA}: use the Eyot that wrote it");
-            }
-            return Ok(data.id);
+            let identity: Identity = document::decode(SCHEMA, &record.value)?;
+            return Ok(identity.id);
         }
-        let document = Document {
-            schema: SCHEMA,
-            data: Identity {
-                id: format!("node-{}", uuid::Uuid::new_v4().simple()),
-            },
+        let made = Identity {
+            id: format!("node-{}", uuid::Uuid::new_v4().simple()),
         };
         let write = Write {
             kind: KIND.to_owned(),
             key: KEY.to_owned(),
             expect: Expect::Absent,
-            value: Some(serde_json::to_vec(&document)?.into()),
+            value: Some(document::encode(SCHEMA, &made)),
         };
         match records.commit(vec![write]).await {
             // Of two that make it at once, the second reads what the first made.

@@ -10,6 +10,7 @@
 mod blobs;
 #[cfg(any(test, feature = "contract"))]
 pub mod contract;
+pub mod document;
 mod durable;
 mod error;
 pub mod files;

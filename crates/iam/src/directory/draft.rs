@@ -71,12 +71,11 @@ impl<'a> Draft<'a> {
     }
 
     /// Adds a user or replaces it; also a change of its keys does that, so that no two such changes can meet.
-    pub(super) fn put_user(&mut self, user: User) -> Result<(), Error> {
+    pub(super) fn put_user(&mut self, user: User) {
         let name = record::name_of(&user.holder);
-        self.write(record::USER, &name, Some(record::write_user(&user)?));
+        self.write(record::USER, &name, Some(record::write_user(&user)));
         let place = (user.holder.account.clone(), user.holder.name.clone());
         self.known.users.insert(place, Arc::new(user));
-        Ok(())
     }
 
     pub(super) fn remove_user(&mut self, user: &User) {
@@ -86,12 +85,11 @@ impl<'a> Draft<'a> {
         self.withdrawn.lives.push(Arc::clone(&user.life));
     }
 
-    pub(super) fn put_role(&mut self, role: Role) -> Result<(), Error> {
+    pub(super) fn put_role(&mut self, role: Role) {
         let name = record::name_of(&role.holder);
-        self.write(record::ROLE, &name, Some(record::write_role(&role)?));
+        self.write(record::ROLE, &name, Some(record::write_role(&role)));
         let place = (role.holder.account.clone(), role.holder.name.clone());
         self.known.roles.insert(place, Arc::new(role));
-        Ok(())
     }
 
     pub(super) fn remove_role(&mut self, role: &Role) {

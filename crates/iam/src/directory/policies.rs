@@ -67,12 +67,14 @@ impl Directory {
             HolderKind::User => {
                 let mut user = User::clone(draft.known.user(&holder)?);
                 user.policies = change(&user.policies)?;
-                draft.put_user(user)
+                draft.put_user(user);
+                Ok(())
             }
             HolderKind::Role => {
                 let mut role = Role::clone(draft.known.role(&holder)?);
                 role.policies = change(&role.policies)?;
-                draft.put_role(role)
+                draft.put_role(role);
+                Ok(())
             }
         })
         .await

@@ -24,6 +24,7 @@ use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use storage::Records;
+use storage::document::{self, Unreadable};
 use storage::seal::MasterKey;
 use zeroize::Zeroizing;
 
@@ -47,19 +48,6 @@ const KEY_SCHEMA: u32 = 2;
 const SCHEMA: u32 = 1;
 /// Records read at a time.
 const PAGE: usize = 500;
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Versioned<T> {
-    schema: u32,
-    data: T,
-}
-
-/// Only the schema, to tell a newer record from a broken one.
-#[derive(Deserialize)]
-struct Head {
-    schema: u32,
-}
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -191,7 +179,7 @@ pub(super) fn seal_key(record: &str, key: &Key, master: &MasterKey) -> Result<By
         user: key.holder().map(|holder| holder.name.clone()),
         created: key.created(),
     };
-    write("access key", record, KEY_SCHEMA, stored)
+    Ok(document::encode(KEY_SCHEMA, &stored))
 }
 
 fn open_key(record: &str, value: &[u8], master: &MasterKey) -> Result<(StoredKey, Zeroizing<String>), Error> {
@@ -232,7 +220,7 @@ pub(super) fn user_key(access: AccessKey, user: &User) -> Key {
     Key::new(access, principal, Some(holder), Arc::clone(&user.life))
 }
 
-pub(super) fn write_user(user: &User) -> Result<Bytes, Error> {
+pub(super) fn write_user(user: &User) -> Bytes {
     let stored = StoredUser {
         account: user.holder.account.clone(),
         name: user.holder.name.clone(),
@@ -240,7 +228,7 @@ pub(super) fn write_user(user: &User) -> Result<Bytes, Error> {
         created: user.created,
         policies: texts(&user.policies),
     };
-    write("user", &name_of(&user.holder), SCHEMA, stored)
+    document::encode(SCHEMA, &stored)
 }
 
 fn read_user(record: &str, value: &[u8]) -> Result<User, Error> {
@@ -254,7 +242,7 @@ fn read_user(record: &str, value: &[u8]) -> Result<User, Error> {
     })
 }
 
-pub(super) fn write_role(role: &Role) -> Result<Bytes, Error> {
+pub(super) fn write_role(role: &Role) -> Bytes {
     let stored = StoredRole {
         account: role.holder.account.clone(),
         name: role.holder.name.clone(),
@@ -265,7 +253,7 @@ pub(super) fn write_role(role: &Role) -> Result<Bytes, Error> {
         trust: Arc::clone(&role.trust.text),
         policies: texts(&role.policies),
     };
-    write("role", &name_of(&role.holder), SCHEMA, stored)
+    document::encode(SCHEMA, &stored)
 }
 
 fn read_role(record: &str, value: &[u8]) -> Result<Role, Error> {
@@ -284,12 +272,12 @@ fn read_role(record: &str, value: &[u8]) -> Result<Role, Error> {
     })
 }
 
-pub(super) fn write_use(id: &str, at: Timestamp) -> Result<Bytes, Error> {
-    write("last use", id, SCHEMA, StoredUse { at })
+pub(super) fn write_use(at: Timestamp) -> Bytes {
+    document::encode(SCHEMA, &StoredUse { at })
 }
 
-pub(super) fn write_revoked(name: &str, revoked: Revoked) -> Result<Bytes, Error> {
-    write("revocation", name, SCHEMA, revoked)
+pub(super) fn write_revoked(revoked: &Revoked) -> Bytes {
+    document::encode(SCHEMA, revoked)
 }
 
 fn texts(attached: &Attached) -> BTreeMap<String, Arc<str>> {
@@ -308,24 +296,16 @@ fn attached(what: &'static str, record: &str, texts: BTreeMap<String, Arc<str>>)
     Ok(Attached::new(documents.collect::<Result<_, Error>>()?))
 }
 
-fn write(what: &'static str, record: &str, schema: u32, data: impl Serialize) -> Result<Bytes, Error> {
-    let text = serde_json::to_vec(&Versioned { schema, data }).map_err(|problem| broken(what, record, &problem))?;
-    Ok(Bytes::from(text))
-}
-
 fn read<T: DeserializeOwned>(what: &'static str, record: &str, value: &[u8], known: u32) -> Result<T, Error> {
-    let head: Head = serde_json::from_slice(value).map_err(|problem| broken(what, record, &problem))?;
-    if head.schema > known {
-        let (record, found) = (record.to_owned(), head.schema);
-        return Err(Error::Schema {
+    document::decode(known, value).map_err(|unreadable| match unreadable {
+        Unreadable::Newer { found, known } => Error::Schema {
             what,
-            record,
+            record: record.to_owned(),
             found,
             known,
-        });
-    }
-    let versioned: Versioned<T> = serde_json::from_slice(value).map_err(|problem| broken(what, record, &problem))?;
-    Ok(versioned.data)
+        },
+        Unreadable::Broken(problem) => broken(what, record, &problem),
+    })
 }
 
 /// What a secret is sealed for.

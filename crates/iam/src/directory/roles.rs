@@ -88,7 +88,7 @@ impl Directory {
                 )));
             }
             let view = RoleView::of(&role);
-            draft.put_role(role)?;
+            draft.put_role(role);
             Ok(view)
         })
         .await
@@ -101,7 +101,7 @@ impl Directory {
             let mut role = Role::clone(draft.known.role(&holder)?);
             change.apply(&mut role)?;
             let view = RoleView::of(&role);
-            draft.put_role(role)?;
+            draft.put_role(role);
             Ok(view)
         })
         .await

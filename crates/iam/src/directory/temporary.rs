@@ -229,7 +229,7 @@ impl Directory {
         let revocations = std::sync::Arc::clone(&self.shared.revocations);
         self.change_then(
             move |draft: &mut Draft<'_>| {
-                draft.write(REVOKED, &name, Some(record::write_revoked(&name, revoked)?));
+                draft.write(REVOKED, &name, Some(record::write_revoked(&revoked)));
                 Ok(name)
             },
             move |name| revocations.add(name, revoked),

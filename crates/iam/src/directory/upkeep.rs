@@ -50,11 +50,10 @@ impl Shared {
             .filter_map(|key| Some((key, key.last_use().unwritten()?)))
             .collect();
         for batch in uses.chunks(BATCH) {
-            let writes: Result<Vec<_>, crate::Error> = batch
+            let writes = batch
                 .iter()
-                .map(|(key, at)| Ok(unconditional(USED, key.id(), Some(record::write_use(key.id(), *at)?))))
-                .collect();
-            store.records.commit(writes?).await?;
+                .map(|(key, at)| unconditional(USED, key.id(), Some(record::write_use(*at))));
+            store.records.commit(writes.collect()).await?;
             for (key, at) in batch {
                 key.last_use().is_written(*at);
             }

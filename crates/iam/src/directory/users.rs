@@ -49,7 +49,7 @@ impl Directory {
                 holder,
             };
             let view = UserView::of(&user, &[]);
-            draft.put_user(user)?;
+            draft.put_user(user);
             Ok(view)
         })
         .await
@@ -136,7 +136,7 @@ impl Directory {
             let key = user_key(access, &user).with_created(created).with_last_use(last_use);
             let view = KeyView::of(&key);
             draft.put_key(key, false)?;
-            draft.put_user(User::clone(&user))?;
+            draft.put_user(User::clone(&user));
             Ok(view)
         })
         .await
@@ -148,7 +148,8 @@ impl Directory {
             let user = Arc::clone(draft.known.user(&holder)?);
             find_key(draft, &holder, &id)?;
             draft.remove_key(&id);
-            draft.put_user(User::clone(&user))
+            draft.put_user(User::clone(&user));
+            Ok(())
         })
         .await
     }
@@ -166,7 +167,7 @@ fn add_key(draft: &mut Draft<'_>, user: &Arc<User>) -> Result<(KeyView, AccessKe
     let key = user_key(access.clone(), user).with_created(Some(draft.now));
     let view = KeyView::of(&key);
     draft.put_key(key, false)?;
-    draft.put_user(User::clone(user))?;
+    draft.put_user(User::clone(user));
     Ok((view, access))
 }
 

@@ -7,10 +7,9 @@ use super::record::Document;
 use crate::error::from_storage;
 use bytes::Bytes;
 use domain::Error;
-use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
-use storage::{Expect, Records, Revision, Write};
+use storage::{Expect, Records, Revision, Write, document};
 
 /// Reads and writes the control plane's documents.
 #[derive(Debug, Clone)]
@@ -172,55 +171,21 @@ impl Tries {
     }
 }
 
-#[derive(Serialize)]
-struct Out<'a, T> {
-    schema: u32,
-    data: &'a T,
-}
-
-#[derive(Deserialize)]
-struct In<T> {
-    schema: u32,
-    data: T,
-}
-
-/// Only the schema, to tell a newer document from a broken one.
-#[derive(Deserialize)]
-struct Head {
-    schema: u32,
-}
-
 fn encode<T: Document>(value: &T) -> Bytes {
-    let out = Out {
-        schema: T::SCHEMA,
-        data: value,
-    };
-    serde_json::to_vec(&out)
-        .expect("documents have string keys and serializers that cannot fail")
-        .into()
+    document::encode(T::SCHEMA, value)
 }
 
 fn decode<T: Document>(record: &storage::Record) -> Result<Stored<T>, Error> {
-    let unreadable = |why: String| {
-        tracing::error!(kind = T::KIND, key = record.key, why, "a document cannot be read");
+    let value = document::decode(T::SCHEMA, &record.value).map_err(|why| {
+        tracing::error!(kind = T::KIND, key = record.key, %why, "a document cannot be read");
         Error::internal(format!(
             "The server cannot read its record of {} '{}'; its log says why.",
             T::KIND,
             record.key
         ))
-    };
-    let head: Head = serde_json::from_slice(&record.value).map_err(|e| unreadable(e.to_string()))?;
-    if head.schema > T::SCHEMA {
-        let known = T::SCHEMA;
-        let found = head.schema;
-        return Err(unreadable(format!(
-            "schema {found} is newer than {known}: use the Eyot that wrote it"
-        )));
-    }
-    let read: In<T> = serde_json::from_slice(&record.value).map_err(|e| unreadable(e.to_string()))?;
-    debug_assert!(read.schema <= T::SCHEMA);
+    })?;
     Ok(Stored {
         revision: record.revision,
-        value: read.data,
+        value,
     })
 }

@@ -16,9 +16,10 @@ use domain::Error;
 use domain::id::SandboxId;
 use jiff::civil::Date;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use std::collections::HashMap;
 use std::sync::Arc;
+use storage::document::{self, Unreadable};
 use storage::{Expect, Record, Records, Revision, Write};
 
 const LEASE: &str = "session-lease";
@@ -32,17 +33,6 @@ const PAGE: usize = 200;
 pub(super) struct Documents {
     records: Arc<dyn Records>,
     history: u64,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Versioned<T> {
-    schema: u32,
-    data: T,
-}
-
-#[derive(Deserialize)]
-struct Head {
-    schema: u32,
 }
 
 impl Documents {
@@ -231,28 +221,24 @@ fn delete(kind: &str, key: String) -> Write {
 }
 
 fn encode<T: Serialize>(data: &T) -> Bytes {
-    let document = Versioned { schema: SCHEMA, data };
-    serde_json::to_vec(&document)
-        .expect("documents have string keys and serializers that cannot fail")
-        .into()
+    document::encode(SCHEMA, data)
 }
 
 fn decode<T: DeserializeOwned>(record: &Record) -> Result<Option<T>, Error> {
     let (kind, key) = (&record.kind, &record.key);
-    let newer = serde_json::from_slice::<Head>(&record.value).is_ok_and(|head| head.schema > SCHEMA);
-    if newer {
-        tracing::error!(
-            kind,
-            key,
-            "a document was written by a newer Eyot: use that, or a newer one"
-        );
-        return Err(Error::internal(format!(
-            "The server's record of {kind} '{key}' was written by a newer Eyot: use that, or a newer one."
-        )));
-    }
-    match serde_json::from_slice::<Versioned<T>>(&record.value) {
-        Ok(document) => Ok(Some(document.data)),
-        Err(error) => {
+    match document::decode(SCHEMA, &record.value) {
+        Ok(data) => Ok(Some(data)),
+        Err(Unreadable::Newer { .. }) => {
+            tracing::error!(
+                kind,
+                key,
+                "a document was written by a newer Eyot: use that, or a newer one"
+            );
+            Err(Error::internal(format!(
+                "The server's record of {kind} '{key}' was written by a newer Eyot: use that, or a newer one."
+            )))
+        }
+        Err(Unreadable::Broken(error)) => {
             tracing::error!(kind, key, %error, "a document cannot be read and is passed over");
             Ok(None)
         }

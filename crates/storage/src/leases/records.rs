@@ -4,7 +4,7 @@
 
 use super::{Lease, Leases};
 use crate::records::{Expect, Record, Records, Revision, Write};
-use crate::{Error, Result};
+use crate::{Error, Result, document};
 use async_trait::async_trait;
 use bytes::Bytes;
 use domain::Clock;
@@ -36,17 +36,6 @@ struct State {
     ttl: SignedDuration,
 }
 
-#[derive(Serialize, Deserialize)]
-struct Document {
-    schema: u32,
-    data: State,
-}
-
-#[derive(Deserialize)]
-struct Head {
-    schema: u32,
-}
-
 /// Whether a change was made, or another came first.
 enum Swap {
     Made,
@@ -70,7 +59,7 @@ impl RecordLeases {
             kind: KIND.to_owned(),
             key: name.to_owned(),
             expect,
-            value: Some(encode(state)),
+            value: Some(encode(&state)),
         };
         match self.records.commit(vec![write]).await {
             Ok(_) => Ok(Swap::Made),
@@ -206,26 +195,14 @@ fn after(now: Timestamp, ttl: SignedDuration) -> Timestamp {
     now.saturating_add(ttl).unwrap_or(Timestamp::MAX)
 }
 
-fn encode(data: State) -> Bytes {
-    let document = Document { schema: SCHEMA, data };
-    serde_json::to_vec(&document)
-        .expect("a lease has string keys and serializers that cannot fail")
-        .into()
+fn encode(data: &State) -> Bytes {
+    document::encode(SCHEMA, data)
 }
 
 fn decode(record: &Record) -> Result<State> {
-    let unreadable = |why: String| Error::Unreadable {
+    document::decode(SCHEMA, &record.value).map_err(|why| Error::Unreadable {
         kind: record.kind.clone(),
         key: record.key.clone(),
-        why,
-    };
-    let head: Head = serde_json::from_slice(&record.value).map_err(|e| unreadable(e.to_string()))?;
-    if head.schema > SCHEMA {
-        let found = head.schema;
-        return Err(unreadable(format!(
-            "schema {found} is newer than {SCHEMA}: use the Eyot that wrote it"
-        )));
-    }
-    let document: Document = serde_json::from_slice(&record.value).map_err(|e| unreadable(e.to_string()))?;
-    Ok(document.data)
+        why: why.to_string(),
+    })
 }
