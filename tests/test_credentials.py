@@ -1,10 +1,14 @@
 """What an agent finds inside its sandbox: credentials of its role, the region and the API, with an unmodified boto3."""
 
+import json
 import re
 import time
+from pathlib import Path
 
 import pytest
-from conftest import ROLE, deploy_files, invoke, session_id, signed
+from botocore.credentials import Credentials
+from callers import ACCOUNT, allow, client, code, control_of, deny, policy, trust
+from conftest import ROLE, deploy_files, invoke, sandbox_leftovers, session_id, signed, wait_ready
 
 SECRET = "mapped/Secret+KeyOfATest0000000000000000"
 TOKEN = "mapped-session-token"
@@ -59,6 +63,16 @@ def look():
         "env": dict(os.environ),
     }
 
+def act(ask):
+    """What boto3 answers to one call; nothing is given to it but its name and parameters."""
+    client = boto3.client(ask["service"], **ask.get("client", {}))
+    try:
+        answer = getattr(client, ask["call"])(**ask.get("parameters", {}))
+    except ClientError as error:
+        return {"error": error.response["Error"], "status": error.response["ResponseMetadata"]["HTTPStatusCode"]}
+    body = answer.get("response")
+    return {"answer": body.read().decode() if body else json.loads(json.dumps(answer, default=str))}
+
 class Agent(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     def log_message(self, *_): pass
@@ -70,15 +84,18 @@ class Agent(BaseHTTPRequestHandler):
         self.wfile.write(body)
     def do_GET(self): self.answer({"status": "Healthy"})
     def do_POST(self):
-        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        ask = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))) or b"{}")
         try:
-            self.answer(look())
+            self.answer(act(ask) if ask else look())
         except Exception:
             self.answer({"failed": traceback.format_exc()})
 
 ThreadingHTTPServer(("0.0.0.0", int(os.environ.get("PORT", 8080))), Agent).serve_forever()
 '''
 FILES = {"main.py": AGENT, "requirements.txt": "boto3==1.44.5\nbotocore==1.44.5\n"}
+
+
+PLAIN = (Path(__file__).parent / "agents/plain/main.py").read_text()
 
 
 def wait_for(condition, timeout=30):
@@ -148,3 +165,90 @@ def test_a_role_that_is_not_there_is_said_so(make_server, tmp_path):
     assert status == 404 and ROLE in text, text
     log = wait_for(lambda: re.search(r".*no credentials.*", server.cli("sessions", "logs", session).stdout))
     assert ROLE in log.group(0)
+
+
+def test_an_agent_acts_as_its_role_and_only_while_its_session_lives(make_server, tmp_path):
+    """With a role of this server's own, made by the command line: the agent calls back through an unmodified boto3."""
+    server = make_server().start()
+
+    def write(name, document):
+        (tmp_path / name).write_text(json.dumps(document))
+        return str(tmp_path / name)
+
+    service = {"Service": "bedrock-agentcore.amazonaws.com"}
+    here = {"StringEquals": {"aws:SourceAccount": ACCOUNT}, "ArnLike": {"aws:SourceArn": f"arn:aws:bedrock-agentcore:us-west-2:{ACCOUNT}:runtime/acting-*"}}
+    trusted = write("trust.json", trust(service, Condition=here))
+    server.cli("iam", "roles", "create", "agent", "--trust-policy", trusted)
+    helper = deploy_files(server, tmp_path, "helper", {"main.py": PLAIN})
+    rights = policy(
+        allow("bedrock-agentcore:List*"), allow("bedrock-agentcore:InvokeAgentRuntime", f"{helper}*"),
+        deny("bedrock-agentcore:GetAgentRuntime", Sid="NotThat"),
+    )
+    server.cli("iam", "policies", "put", "--role", "agent", "rights", write("rights.json", rights))
+    arn = deploy_files(server, tmp_path, "acting", FILES, "--role-arn", ROLE)
+    session = session_id()
+
+    def act(name, within=session, service="bedrock-agentcore-control", **parameters):
+        return invoke(server.data, arn, {"service": service, "call": name, "parameters": parameters}, within)[0]
+
+    # Who it is; the region and the server's address it has been told.
+    identity = act("get_caller_identity", service="sts")
+    assert "answer" in identity, identity
+    assert identity["answer"]["Arn"] == f"arn:aws:sts::{ACCOUNT}:assumed-role/agent/{session}"
+    listed = act("list_agent_runtimes")["answer"]["agentRuntimes"]
+    assert {known["agentRuntimeArn"] for known in listed} == {arn, helper}
+    # One agent calls another.
+    called = invoke(server.data, arn, {"service": "bedrock-agentcore", "call": "invoke_agent_runtime", "parameters": {
+        "agentRuntimeArn": helper, "payload": '{"act": "hello"}'}}, session)[0]
+    assert json.loads(called["answer"])["turn"] == 1, called
+    for name, parameters, words in [
+        ("get_agent_runtime", {"agentRuntimeId": helper.rsplit("/", 1)[1]}, "with an explicit deny in an identity-based policy"),
+        ("delete_agent_runtime", {"agentRuntimeId": helper.rsplit("/", 1)[1]}, "because no identity-based policy allows"),
+    ]:
+        refused = act(name, **parameters)
+        assert refused["status"] == 403 and refused["error"]["Code"] == "AccessDeniedException", refused
+        assert f"assumed-role/agent/{session} is not authorized" in refused["error"]["Message"] and words in refused["error"]["Message"]
+    # What it may changes with the role's policy at once.
+    rights["Statement"].append(allow("bedrock-agentcore:DeleteAgentRuntimeEndpoint"))
+    server.cli("iam", "policies", "put", "--role", "agent", "rights", write("rights.json", rights))
+    missing = act("delete_agent_runtime_endpoint", agentRuntimeId=helper.rsplit("/", 1)[1], endpointName="none")
+    assert missing["error"]["Code"] == "ResourceNotFoundException", missing
+
+    # Two sessions have nothing in common; what one gives away ends with it.
+    other = session_id()
+    mine, theirs = (Credentials(*invoke(server.data, arn, {}, of)[0]["credentials"][:3]) for of in (session, other))
+    assert mine.access_key.startswith("ASIA") and mine.access_key != theirs.access_key
+    for key, of in ((mine, session), (theirs, other)):
+        assert client(server, "sts", key).get_caller_identity()["Arn"].endswith(f"assumed-role/agent/{of}")
+        control_of(server, key).list_agent_runtimes()
+    server.data.stop_runtime_session(agentRuntimeArn=arn, runtimeSessionId=session)
+    ended = "The security token included in the request is invalid"
+    name, status, message = code(control_of(server, mine).list_agent_runtimes)
+    assert (name, status) == ("AccessDeniedException", 403) and ended in message
+    assert code(client(server, "sts", mine).get_caller_identity)[:2] == ("InvalidClientTokenId", 403)
+    control_of(server, theirs).list_agent_runtimes()
+    # The session begins anew under the same name, with others.
+    again = Credentials(*invoke(server.data, arn, {}, session)[0]["credentials"][:3])
+    assert again.access_key != mine.access_key
+    control_of(server, again).list_agent_runtimes()
+    server.kill()
+    server.start()
+    assert code(control_of(server, mine).list_agent_runtimes)[1] == 403, "a restart made them good again"
+    control_of(server, again).list_agent_runtimes()
+    # Whoever the trust policy does not mean gets none: here another runtime.
+    control = server.control
+    like = control.get_agent_runtime(agentRuntimeId=arn.rsplit("/", 1)[1])
+    parts = {part: like[part] for part in ("agentRuntimeArtifact", "roleArn", "networkConfiguration")}
+    stranger = control.create_agent_runtime(agentRuntimeName="stranger", **parts)
+    wait_ready(control, stranger["agentRuntimeId"])
+    seen, _ = invoke(server.data, stranger["agentRuntimeArn"], {}, session_id())
+    assert seen["method"] is None and seen["document"][0] == 404 and ROLE in seen["document"][1], seen
+    server.cli("iam", "roles", "delete", "agent")
+    assert code(control_of(server, again).list_agent_runtimes)[1] == 403
+    for key in (mine, again):
+        for path in server.data_dir.rglob("*"):
+            if path.is_file():
+                assert key.secret_key.encode() not in path.read_bytes(), path
+        assert key.secret_key not in server.stderr_text() and key.token not in server.stderr_text()
+    assert server.stop() == 0
+    assert sandbox_leftovers(server.data_dir) == []

@@ -7,39 +7,20 @@ import os
 import subprocess
 import threading
 import time
-import urllib.error
-import urllib.request
 import uuid
 from datetime import datetime, timedelta, timezone
 
 import boto3
 import pytest
 from botocore import UNSIGNED
-from botocore.auth import SigV4Auth
-from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.credentials import Credentials
-from botocore.exceptions import ClientError
+from callers import ACCOUNT, Iam, allow, client, code, policy, temporary, trust
 from conftest import EYOT, Server
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-
-ACCOUNT = "123456789012"
-ONCE = Config(retries={"total_max_attempts": 1})
-
-
-def policy(*statements):
-    return {"Version": "2012-10-17", "Statement": list(statements)}
-
-
-def allow(action, resource="*", **more):
-    return {"Effect": "Allow", "Action": action, "Resource": resource, **more}
-
-
-def trust(principal, action="sts:AssumeRole", **more):
-    return policy({"Effect": "Allow", "Principal": principal, "Action": action, **more})
 
 
 @pytest.fixture(scope="module")
@@ -49,69 +30,9 @@ def server(tmp_path_factory):
     assert server.stop() == 0, server.stderr_text()
 
 
-class Iam:
-    """Signed requests below /_eyot/iam/."""
-
-    def __init__(self, server, key=None):
-        env = server.env()
-        self.url, self.region = server.url, env["AWS_REGION"]
-        self.credentials = key or Credentials(env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"])
-
-    def call(self, method, path, body=None):
-        """Status and document."""
-        data = b"" if body is None else json.dumps(body).encode()
-        request = AWSRequest(method=method, url=f"{self.url}/_eyot/iam/{path}", data=data)
-        SigV4Auth(self.credentials, "bedrock-agentcore", self.region).add_auth(request)
-        plain = urllib.request.Request(request.url, data=data or None, headers=dict(request.headers), method=method)
-        try:
-            with urllib.request.urlopen(plain, timeout=60) as answer:
-                text, status = answer.read(), answer.status
-        except urllib.error.HTTPError as refused:
-            text, status = refused.read(), refused.code
-        return status, json.loads(text) if text else None
-
-    def ok(self, method, path, body=None):
-        status, document = self.call(method, path, body)
-        assert status < 300, (status, document)
-        return document
-
-    def user(self, name, *statements):
-        """A user with a key and what it may do."""
-        self.ok("POST", "users", {"userName": name})
-        if statements:
-            self.ok("PUT", f"users/{name}/policies/test", policy(*statements))
-        key = self.ok("POST", f"users/{name}/keys")
-        return Credentials(key["accessKeyId"], key["secretAccessKey"])
-
-    def role(self, name, trust_policy, *statements):
-        role = self.ok("POST", "roles", {"roleName": name, "trustPolicy": trust_policy})
-        if statements:
-            self.ok("PUT", f"roles/{name}/policies/test", policy(*statements))
-        return role["arn"]
-
-
 @pytest.fixture(scope="module")
 def iam(server):
     return Iam(server)
-
-
-def client(server, service, key):
-    return boto3.client(
-        service, endpoint_url=server.url, region_name="us-west-2", config=ONCE, aws_access_key_id=key.access_key,
-        aws_secret_access_key=key.secret_key, aws_session_token=key.token,
-    )
-
-
-def temporary(answer):
-    given = answer["Credentials"]
-    return Credentials(given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"])
-
-
-def code(call, *args, **kwargs):
-    with pytest.raises(ClientError) as refused:
-        call(*args, **kwargs)
-    error = refused.value.response
-    return error["Error"]["Code"], error["ResponseMetadata"]["HTTPStatusCode"], error["Error"]["Message"]
 
 
 def test_a_users_key_may_what_its_policies_say_and_ends_at_once(server, iam):

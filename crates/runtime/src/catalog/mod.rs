@@ -39,7 +39,7 @@ pub(crate) struct Entry {
 /// What decides who may do something with a runtime.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Guarded {
-    /// The runtime; nothing for one that has only been announced.
+    /// The runtime.
     pub(crate) runtime: Option<Resource>,
     /// Its endpoints.
     pub(crate) endpoints: HashMap<EndpointName, Resource>,

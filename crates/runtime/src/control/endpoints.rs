@@ -88,7 +88,8 @@ impl Inner {
             );
             attempt.keep(&slot, &answer, now, &mut change);
             if self.store.commit(change).await? == Outcome::Done {
-                self.queue.add(Job::Settle(id));
+                // Its tags count from the next call on.
+                self.in_force(&id).await?;
                 return Ok(answer);
             }
             tries.again().await?;

@@ -8,7 +8,7 @@ use super::record::{Endpoint, Runtime};
 use crate::catalog::{Entry, Guarded, Serving};
 use crate::deployment::{Deployment, Target};
 use crate::switches::Switches;
-use domain::id::{EndpointName, RuntimeId, Version};
+use domain::id::{RuntimeId, Version};
 use front_door::service::Resource;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -72,16 +72,14 @@ impl Inner {
         self.sessions.serving(id, &targets);
     }
 
-    /// A runtime is there and does not serve yet.
-    pub(super) fn announce(&self, id: &RuntimeId) {
-        let endpoints = HashMap::from([(EndpointName::default_endpoint(), Serving::NotYet)]);
-        let switches = Arc::default();
+    /// A runtime is there and does not serve yet. Its tags count from now on.
+    pub(super) fn announce(&self, runtime: &Runtime, default: &Endpoint) {
         let entry = Entry {
-            endpoints,
-            guarded: Guarded::default(),
-            switches,
+            endpoints: HashMap::from([(default.name.clone(), Serving::NotYet)]),
+            guarded: self.guarded(runtime, std::slice::from_ref(default)),
+            switches: Arc::default(),
         };
-        self.catalog.publish(id, entry);
+        self.catalog.publish(&runtime.id, entry);
     }
 
     /// A runtime and its endpoints as policies see them.

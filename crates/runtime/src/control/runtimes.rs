@@ -106,8 +106,9 @@ impl Inner {
                 .upsert(usage.as_ref(), &Usage { runtimes: used + 1 });
             attempt.keep(&slot, &answer, now, &mut change);
             if self.store.commit(change).await? == Outcome::Done {
-                // Before anything settles it, so that a call that comes at once is not told that there is no such runtime.
-                self.announce(&id);
+                // Before anything settles it, so that a call that comes at once is not told that there is no such runtime,
+                // and is held against its tags.
+                self.announce(&runtime, &default);
                 self.queue.add(Job::Settle(id));
                 return Ok(answer);
             }

@@ -1,4 +1,5 @@
 use super::*;
+use front_door::service::Resource;
 
 #[tokio::test]
 async fn a_client_token_does_a_call_once() {
@@ -110,4 +111,22 @@ async fn tags_are_set_listed_and_removed_on_runtimes_and_endpoints() {
         let tags = json!({"resourceArn": arn, "tags": {"a": "b"}});
         refused(bed.call("TagResource", tags).await, &kind, &[word]);
     }
+}
+
+#[tokio::test]
+async fn policies_see_the_tags_from_the_call_on_that_sets_them() {
+    let ground = Ground::new();
+    let bed = ground.start().await;
+    let red = json!({"tags": {"team": "red"}});
+    let made = bed
+        .call("CreateAgentRuntime", with(create("a", "agent.zip"), red.clone()))
+        .await
+        .unwrap();
+    let id = made["agentRuntimeId"].as_str().unwrap();
+    let seen = |resource: Option<Resource>| resource.and_then(|resource| resource.tags.get("team").cloned());
+    assert_eq!(seen(bed.catalog.runtime_resource(id)).as_deref(), Some("red"));
+    bed.settled(id).await;
+    let endpoint = with(json!({"agentRuntimeId": id, "name": "prod"}), red);
+    bed.call("CreateAgentRuntimeEndpoint", endpoint).await.unwrap();
+    assert_eq!(seen(bed.catalog.endpoint_resource(id, "prod")).as_deref(), Some("red"));
 }
