@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use domain::{Clock, Error, Kind, Principal};
-use front_door::service::{Access, Call, OwnCall, OwnReply, Reply, Service, StsCall};
+use front_door::service::{Access, Call, OwnCall, OwnReply, Reply, Service, StsCall, StsReply};
 use http::{Method, StatusCode};
 use iam::Directory;
 use iam::directory::{self, KeyView, Page};
@@ -208,7 +208,7 @@ impl Service for IamService {
         true
     }
 
-    async fn call_sts(&self, call: StsCall) -> Result<OwnReply, Error> {
+    async fn call_sts(&self, call: StsCall) -> Result<StsReply, Error> {
         Ok(self.sts.answer(&call).await)
     }
 }
