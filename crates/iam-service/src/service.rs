@@ -87,7 +87,7 @@ impl IamService {
             Target::Revocations => {
                 let what: document::Revocation = document::read(call.body).await?;
                 let what = match (what.access_key_id, what.role_arn, what.session_name) {
-                    (Some(id), None, None) => Revoke::Credential(id),
+                    (Some(id), None, None) => Revoke::Credential { id, expires: None },
                     (None, Some(role_arn), Some(session_name)) => Revoke::Session { role_arn, session_name },
                     _ => {
                         let message = "must have accessKeyId alone, or roleArn and sessionName";

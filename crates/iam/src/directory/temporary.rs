@@ -18,8 +18,8 @@ use crate::keys::Key;
 use crate::names::{self, Holder};
 use crate::policy::{self, Caller, Context, Decision, Kind, Policy, Value, Values, trust};
 use crate::sts::{
-    Claims, ForSession, Issue, MAX_LIFETIME, MAX_SESSION_POLICY, MAX_TAGS, MIN_LIFETIME, Of, Revoke, Revoked, Subject,
-    Temporary,
+    CLOCK_SLACK, Claims, ForSession, Issue, MAX_LIFETIME, MAX_SESSION_POLICY, MAX_TAGS, MIN_LIFETIME, Of, Revoke,
+    Revoked, Subject, Temporary,
 };
 use crate::{Error, names::random_id, names::random_secret};
 
@@ -226,29 +226,39 @@ impl Directory {
 
     /// Ends temporary credentials before their time, for good. They are refused from the return on.
     pub async fn revoke(&self, what: Revoke) -> Result<(), Error> {
-        let name = match what {
-            Revoke::Credential(id) => names::check("accessKeyId", &id, 128)?.to_owned(),
+        let now = self.shared.clock.now();
+        let after = |time: Timestamp, wait: Duration| {
+            let wait = SignedDuration::try_from(wait).unwrap_or(SignedDuration::MAX);
+            time.saturating_add(wait).unwrap_or(Timestamp::MAX)
+        };
+        let longest = after(now, MAX_LIFETIME);
+        let (name, until) = match what {
+            Revoke::Credential { id, expires } => {
+                let until = expires.map_or(longest, |expires| after(expires, CLOCK_SLACK).min(longest));
+                (names::check("accessKeyId", &id, 128)?.to_owned(), until)
+            }
             Revoke::Session { role_arn, session_name } => {
                 let holder = Holder::from_role_arn("roleArn", &role_arn)?;
                 check_session("sessionName", &session_name)?;
                 let known = self.shared.known.load();
                 // With a role its sessions are gone.
                 let Ok(role) = known.role(&holder) else { return Ok(()) };
-                format!("{}:{session_name}", role.id)
+                (format!("{}:{session_name}", role.id), longest)
             }
         };
-        let now = self.shared.clock.now();
-        let revoked = Revoked {
-            at_ms: now.as_millisecond(),
-            until: now + SignedDuration::try_from(MAX_LIFETIME).unwrap_or(SignedDuration::ZERO),
-        };
         let revocations = std::sync::Arc::clone(&self.shared.revocations);
+        let earlier = std::sync::Arc::clone(&revocations);
         self.change_then(
             move |draft: &mut Draft<'_>| {
+                let revoked = Revoked {
+                    at_ms: now.as_millisecond(),
+                    // An earlier revocation that knew less is not cut short.
+                    until: earlier.until(&name).map_or(until, |before| before.max(until)),
+                };
                 draft.write(REVOKED, &name, Some(record::write_revoked(&name, revoked)?));
-                Ok(name)
+                Ok((name, revoked))
             },
-            move |name| revocations.add(name, revoked),
+            move |(name, revoked)| revocations.add(name, revoked),
         )
         .await
     }

@@ -140,7 +140,10 @@ async fn a_revocation_counts_at_once_and_after_a_restart_and_only_for_what_was()
     );
     let cached = find(&directory, &one).unwrap();
     directory
-        .revoke(Revoke::Credential(one.access_key_id.clone()))
+        .revoke(Revoke::Credential {
+            id: one.access_key_id.clone(),
+            expires: Some(one.expires),
+        })
         .await
         .unwrap();
     assert!(cached.is_retired());
