@@ -7,7 +7,8 @@
 //! Invariant: no line holds a secret, a token, a signature or a payload. Invariant: a disk that fails makes no call fail;
 //! it is logged and counted, and writing is tried again with the next line.
 
-use domain::{Principal, PrincipalKind};
+use domain::{Bearer, Principal, PrincipalKind};
+use iam::policy::Decision;
 use jiff::Timestamp;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
@@ -90,6 +91,9 @@ pub(crate) struct Entry<'a> {
     /// The statement's `Sid`, or its place in the policy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) statement: Option<&'a str>,
+    /// The key id of temporary credentials that were issued, by which later lines are traced back to this one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) issued: Option<&'a str>,
 }
 
 /// How a decision went.
@@ -98,6 +102,13 @@ pub(crate) struct Entry<'a> {
 pub(crate) enum Decided {
     Allow,
     Deny,
+}
+
+impl Decided {
+    /// The same in a word.
+    pub(crate) fn of(decision: &Decision) -> Self {
+        if decision.is_allowed() { Self::Allow } else { Self::Deny }
+    }
 }
 
 /// Who a caller is, as far as an auditor needs it.
@@ -132,6 +143,19 @@ impl<'a> From<&'a Principal> for Who<'a> {
             access_key_id: signed.then_some(principal.access_key_id.as_str()),
             issuer: bearer.map(|bearer| bearer.issuer.as_str()),
             subject: bearer.and_then(|bearer| bearer.subject.as_deref()),
+        }
+    }
+}
+
+/// For whom an identity provider vouched to STS.
+impl<'a> From<&'a Bearer> for Who<'a> {
+    fn from(bearer: &'a Bearer) -> Self {
+        Self {
+            kind: "WebIdentity",
+            arn: None,
+            access_key_id: None,
+            issuer: Some(&bearer.issuer),
+            subject: bearer.subject.as_deref(),
         }
     }
 }
@@ -334,6 +358,7 @@ mod tests {
             reason: "no identity-based policy allows it",
             policy: None,
             statement: None,
+            issued: None,
         }
     }
 

@@ -8,8 +8,10 @@ use crate::body::{Incoming, Outgoing};
 use crate::forwarded::Origin;
 use crate::route::label;
 use async_trait::async_trait;
-use domain::{Error, Kind, Principal};
+use domain::{Bearer, Error, Kind, Principal};
 use http::{HeaderMap, Method, StatusCode};
+use iam::directory::Judged;
+use iam::keys::Key;
 use iam::policy::Policy;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -56,7 +58,7 @@ pub trait Service: Send + Sync + fmt::Debug {
     }
 
     /// Answers a call of STS, its own errors included, because they are XML with names that only STS has.
-    async fn call_sts(&self, _call: StsCall) -> Result<OwnReply, Error> {
+    async fn call_sts(&self, _call: StsCall) -> Result<StsReply, Error> {
         Err(Error::new(Kind::Unsupported, "STS is not part of this server."))
     }
 }
@@ -147,12 +149,38 @@ impl Resource {
 pub struct StsCall {
     /// The decoded parameters of the query and of the body, `Action` and `Version` among them; no credentials.
     pub parameters: Vec<(String, String)>,
-    /// Who signed; nobody for an unsigned call.
-    pub caller: Option<Arc<Principal>>,
+    /// What it was signed with; nothing for an unsigned call.
+    pub key: Option<Arc<Key>>,
     /// Where the call comes from.
     pub origin: Origin,
     /// Given back to the client as `x-amzn-RequestId`, and in the document.
     pub request_id: Uuid,
+}
+
+/// The answer to an [`StsCall`], and what the audit log is to be told of it.
+#[derive(Debug)]
+pub struct StsReply {
+    /// For the caller.
+    pub reply: OwnReply,
+    /// For the audit log.
+    pub record: StsRecord,
+}
+
+/// How an answer of STS came about. Never holds a token.
+#[derive(Debug, Default)]
+pub struct StsRecord {
+    /// The action, such as `sts:AssumeRole`; none where there is no such action.
+    pub action: Option<&'static str>,
+    /// ARN of the role that was asked for, where it is one.
+    pub role: Option<String>,
+    /// For whom an identity provider vouched.
+    pub federated: Option<Arc<Bearer>>,
+    /// What policies decided, in order; nothing for what needs no permission.
+    pub judged: Vec<Judged>,
+    /// The code of the refusal, whatever refused.
+    pub refusal: Option<&'static str>,
+    /// The key id of the credentials that were issued.
+    pub issued: Option<String>,
 }
 
 /// A call of a modelled operation: authenticated, admitted, validated.

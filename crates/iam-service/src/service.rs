@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use domain::{Clock, Error, Kind, Principal};
-use front_door::service::{Access, Call, OwnCall, OwnReply, Reply, Service, StsCall};
+use front_door::service::{Access, Call, OwnCall, OwnReply, Reply, Service, StsCall, StsReply};
 use http::{Method, StatusCode};
 use iam::Directory;
 use iam::directory::{self, KeyView, Page};
@@ -87,7 +87,7 @@ impl IamService {
             Target::Revocations => {
                 let what: document::Revocation = document::read(call.body).await?;
                 let what = match (what.access_key_id, what.role_arn, what.session_name) {
-                    (Some(id), None, None) => Revoke::Credential(id),
+                    (Some(id), None, None) => Revoke::Credential { id, expires: None },
                     (None, Some(role_arn), Some(session_name)) => Revoke::Session { role_arn, session_name },
                     _ => {
                         let message = "must have accessKeyId alone, or roleArn and sessionName";
@@ -208,7 +208,7 @@ impl Service for IamService {
         true
     }
 
-    async fn call_sts(&self, call: StsCall) -> Result<OwnReply, Error> {
+    async fn call_sts(&self, call: StsCall) -> Result<StsReply, Error> {
         Ok(self.sts.answer(&call).await)
     }
 }

@@ -9,7 +9,7 @@ use crate::body::source::{Limits, Source};
 use crate::context::Context;
 use crate::error::{Failure, body_failure};
 use crate::route::Own;
-use crate::service::StsCall;
+use crate::service::{StsCall, StsReply};
 use domain::Error;
 use http::request::Parts;
 use percent_encoding::percent_decode_str;
@@ -32,7 +32,7 @@ pub(super) async fn call(
         may_stream: false,
     };
     let shown = shown(door, context, &parts).await?;
-    let (caller, form) = if shown == Shown::Nothing {
+    let (key, form) = if shown == Shown::Nothing {
         admit(door, context)?;
         let limits = Limits {
             bytes: allowance.most,
@@ -48,7 +48,7 @@ pub(super) async fn call(
         admit(door, context)?;
         let proven = prove(door, context, Proof::Signed(pending), body, allowance).await?;
         match proven.body {
-            ProvenBody::Whole(form) => (Some(proven.caller.principal), form),
+            ProvenBody::Whole(form) => (proven.caller.key, form),
             ProvenBody::Streaming(..) => return Err(Error::internal("A form was not read to its end.").into()),
         }
     };
@@ -59,11 +59,13 @@ pub(super) async fn call(
     parameters.extend(form_pairs(form)?);
     let call = StsCall {
         parameters,
-        caller,
+        key: key.clone(),
         origin: context.origin,
         request_id: context.request_id,
     };
-    Ok(Answer::own(sts.service.call_sts(call).await?))
+    let StsReply { reply, record } = sts.service.call_sts(call).await?;
+    door.authority.record_sts(context, key.as_deref(), &record).await;
+    Ok(Answer::own(reply))
 }
 
 /// The pairs of a form; `+` is a space.

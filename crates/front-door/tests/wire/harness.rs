@@ -6,7 +6,7 @@ use aws_sigv4::sign::v4::SigningParams;
 use domain::id::{AccountId, Region};
 use domain::{Clock, Error};
 use front_door::auth::{AccessKey, Directory, Verifier};
-use front_door::service::{Access, Call, Head, OwnCall, OwnReply, Reply, Service, StsCall};
+use front_door::service::{Access, Call, Head, OwnCall, OwnReply, Reply, Service, StsCall, StsRecord, StsReply};
 use front_door::{Config, Drained, Inlet, Metrics, Readiness, Server, Wiring};
 use futures_util::future::BoxFuture;
 use prometheus_client::registry::Registry;
@@ -84,15 +84,17 @@ impl Service for Fake {
         true
     }
 
-    async fn call_sts(&self, call: StsCall) -> Result<OwnReply, Error> {
+    async fn call_sts(&self, call: StsCall) -> Result<StsReply, Error> {
         self.calls.fetch_add(1, Ordering::SeqCst);
-        let caller = call.caller.map(|caller| caller.arn.clone());
+        let caller = call.key.map(|key| key.principal().arn.clone());
         let said = format!("{caller:?} {:?}", call.parameters);
-        Ok(OwnReply {
+        let reply = OwnReply {
             status: http::StatusCode::OK,
             headers: http::HeaderMap::new(),
             body: front_door::body::full(said),
-        })
+        };
+        let record = StsRecord::default();
+        Ok(StsReply { reply, record })
     }
 
     fn own_routes(&self) -> &'static [&'static str] {

@@ -26,10 +26,10 @@ use std::time::Duration;
 
 use domain::{Clock, Principal, PrincipalKind};
 use front_door::forwarded::Origin;
-use front_door::service::{OwnReply, StsCall};
+use front_door::service::{StsCall, StsRecord, StsReply};
 use http::StatusCode;
 use iam::Directory;
-use iam::directory::{Assume, AssumeWithToken, Wanted};
+use iam::directory::{Assume, AssumeWithToken, Judged, Wanted};
 use iam::keys::Key;
 use iam::names::Holder;
 use iam::policy::{self, decide};
@@ -57,7 +57,7 @@ pub struct Sts {
 /// A call that has been taken apart.
 struct Asked<'a> {
     parameters: Parameters<'a>,
-    caller: Option<&'a Arc<Principal>>,
+    key: Option<&'a Key>,
     origin: Origin,
 }
 
@@ -73,53 +73,61 @@ impl Sts {
     }
 
     /// Answers one call, errors included.
-    pub async fn answer(&self, call: &StsCall) -> OwnReply {
+    pub async fn answer(&self, call: &StsCall) -> StsReply {
         let id = call.request_id.to_string();
         let asked = Asked {
             parameters: Parameters::new(&call.parameters),
-            caller: call.caller.as_ref(),
+            key: call.key.as_deref(),
             origin: call.origin,
         };
         let action = asked.parameters.get("Action").unwrap_or_default();
-        let (status, text) = match self.act(action, &asked).await {
+        let mut record = StsRecord {
+            action: named(action),
+            role: asked.parameters.get("RoleArn").and_then(role),
+            ..StsRecord::default()
+        };
+        let (status, text) = match self.act(action, &asked, &mut record).await {
             Ok(result) => (StatusCode::OK, xml::response(action, result, &id)),
             Err(fault) => {
-                tracing::info!(request_id = %id, action, code = fault.code, "STS refused a call");
+                record.refusal = Some(fault.code);
+                tracing::info!(request_id = %id, action = record.action, code = fault.code, "STS refused a call");
                 (fault.status(), xml::error(&fault, &id))
             }
         };
-        document::reply(status, "text/xml", text.into_bytes())
+        StsReply {
+            reply: document::reply(status, "text/xml", text.into_bytes()),
+            record,
+        }
     }
 
-    async fn act(&self, action: &str, asked: &Asked<'_>) -> Result<Xml, Fault> {
+    async fn act(&self, action: &str, asked: &Asked<'_>, record: &mut StsRecord) -> Result<Xml, Fault> {
         match asked.parameters.get("Version") {
             Some(VERSION) | None => {}
             Some(_) => return Err(Fault::validation(format!("Version must be {VERSION}"))),
         }
         if action == "AssumeRoleWithWebIdentity" {
-            return self.assume_with_token(asked).await;
+            return self.assume_with_token(asked, record).await;
         }
-        if !matches!(
-            action,
-            "GetCallerIdentity" | "AssumeRole" | "GetSessionToken" | "GetAccessKeyInfo"
-        ) {
+        if record.action.is_none() {
             return Err(Fault::action(action));
         }
-        let caller = asked.caller.ok_or_else(Fault::unsigned)?;
+        let key = asked.key.ok_or_else(Fault::unsigned)?;
         // Withdrawn in the moment since its signature was verified.
-        let key = self.directory.key_of(caller).ok_or_else(Fault::unknown)?;
+        if key.is_retired() {
+            return Err(Fault::unknown());
+        }
         match action {
             "GetCallerIdentity" => {
                 asked.parameters.only(&[])?;
-                Ok(identity(caller))
+                Ok(identity(key.principal()))
             }
-            "AssumeRole" => self.assume(asked, &key),
-            "GetSessionToken" => self.session_token(asked, caller),
-            _ => self.key_info(asked, &key),
+            "AssumeRole" => self.assume(asked, key, record),
+            "GetSessionToken" => self.session_token(asked, key.principal(), record),
+            _ => self.key_info(asked, key, record),
         }
     }
 
-    fn assume(&self, asked: &Asked<'_>, key: &Key) -> Result<Xml, Fault> {
+    fn assume(&self, asked: &Asked<'_>, key: &Key, record: &mut StsRecord) -> Result<Xml, Fault> {
         let parameters = &asked.parameters;
         parameters.only(&[
             "RoleArn",
@@ -137,15 +145,17 @@ impl Sts {
             external_id: parameters.get("ExternalId"),
             ..self.facts(asked, &role, Some(key))
         };
-        let temporary = self.directory.assume(&Assume {
+        let assume = Assume {
             caller: key,
             context: &facts,
             role,
-        })?;
+        };
+        let temporary = self.directory.assume(&assume, &mut record.judged)?;
+        record.issued = Some(temporary.access_key_id.clone());
         Ok(assumed(&temporary, role.source_identity.or(key.source_identity())))
     }
 
-    async fn assume_with_token(&self, asked: &Asked<'_>) -> Result<Xml, Fault> {
+    async fn assume_with_token(&self, asked: &Asked<'_>, record: &mut StsRecord) -> Result<Xml, Fault> {
         let parameters = &asked.parameters;
         parameters.only(&[
             "RoleArn",
@@ -162,17 +172,20 @@ impl Sts {
         let none = BTreeMap::new();
         let role = wanted(parameters, &none)?;
         let identity = self.federation.verify(parameters.required("WebIdentityToken")?).await?;
+        record.federated = Some(Arc::clone(&identity.bearer));
         let account = Holder::from_role_arn("RoleArn", role.role_arn)?.account;
         let provider = format!("arn:aws:iam::{account}:oidc-provider/{}", identity.provider);
         let facts = Facts {
             identity: Some(&identity),
             ..self.facts(asked, &role, None)
         };
-        let temporary = self.directory.assume_with_token(&AssumeWithToken {
+        let assume = AssumeWithToken {
             provider: &provider,
             context: &facts,
             role,
-        })?;
+        };
+        let temporary = self.directory.assume_with_token(&assume, &mut record.judged)?;
+        record.issued = Some(temporary.access_key_id.clone());
         let mut result = assumed(&temporary, None);
         result.text(
             "SubjectFromWebIdentityToken",
@@ -183,7 +196,7 @@ impl Sts {
         Ok(result)
     }
 
-    fn session_token(&self, asked: &Asked<'_>, caller: &Arc<Principal>) -> Result<Xml, Fault> {
+    fn session_token(&self, asked: &Asked<'_>, caller: &Principal, record: &mut StsRecord) -> Result<Xml, Fault> {
         let parameters = &asked.parameters;
         parameters.only(&["DurationSeconds"])?;
         let asked_for = parameters.seconds("DurationSeconds")?;
@@ -207,12 +220,13 @@ impl Sts {
             source_identity: None,
             tags: BTreeMap::new(),
         })?;
+        record.issued = Some(temporary.access_key_id.clone());
         let mut result = Xml::default();
         result.credentials(&temporary);
         Ok(result)
     }
 
-    fn key_info(&self, asked: &Asked<'_>, key: &Key) -> Result<Xml, Fault> {
+    fn key_info(&self, asked: &Asked<'_>, key: &Key, record: &mut StsRecord) -> Result<Xml, Fault> {
         let parameters = &asked.parameters;
         parameters.only(&["AccessKeyId"])?;
         let id = parameters.required("AccessKeyId")?;
@@ -226,15 +240,19 @@ impl Sts {
             tags: &none,
         };
         let facts = self.facts(asked, &nothing, Some(key));
+        let action = "sts:GetAccessKeyInfo";
         let request = policy::Request {
             principal: key.principal(),
-            action: "sts:GetAccessKeyInfo",
+            action,
             resource: "*",
             resource_account: &key.principal().account,
             context: &facts,
         };
         let held = self.directory.policies(key);
-        if let Some(message) = decide(&request, &held.with(None)).message(&request) {
+        let decision = decide(&request, &held.with(None));
+        let refusal = decision.message(&request);
+        record.judged.push(Judged { action, decision });
+        if let Some(message) = refusal {
             return Err(Fault::denied(message));
         }
         let account = self.directory.account_of(id).ok_or_else(|| {
@@ -257,6 +275,23 @@ impl Sts {
             identity: None,
         }
     }
+}
+
+/// The action that a name of the protocol stands for.
+fn named(action: &str) -> Option<&'static str> {
+    Some(match action {
+        "GetCallerIdentity" => "sts:GetCallerIdentity",
+        "AssumeRole" => "sts:AssumeRole",
+        "AssumeRoleWithWebIdentity" => "sts:AssumeRoleWithWebIdentity",
+        "GetSessionToken" => "sts:GetSessionToken",
+        "GetAccessKeyInfo" => "sts:GetAccessKeyInfo",
+        _ => return None,
+    })
+}
+
+/// A role's ARN; nothing for any other text, so that no caller writes into the audit log what it likes.
+fn role(text: &str) -> Option<String> {
+    Holder::from_role_arn("RoleArn", text).ok().map(|_| text.to_owned())
 }
 
 fn wanted<'a>(parameters: &Parameters<'a>, tags: &'a BTreeMap<String, String>) -> Result<Wanted<'a>, Fault> {

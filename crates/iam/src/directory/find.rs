@@ -70,15 +70,6 @@ impl Directory {
         }
     }
 
-    /// The key of a caller who has just been proven; nothing if it is gone meanwhile.
-    #[must_use]
-    pub fn key_of(&self, caller: &Principal) -> Option<Arc<Key>> {
-        let id = caller.access_key_id.as_str();
-        let known = self.shared.known.load();
-        let key = known.keys.get(id).cloned().or_else(|| self.shared.opened.get(id));
-        key.filter(|key| **key.principal() == *caller && !key.is_retired())
-    }
-
     /// The root key's id and secret, for `eyot env`.
     #[must_use]
     pub fn root(&self) -> Option<(String, Zeroizing<String>)> {

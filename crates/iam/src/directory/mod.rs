@@ -54,7 +54,7 @@ pub use find::Held;
 pub use policies::{MAX_POLICIES, MAX_POLICY_CHARACTERS};
 pub use record::read_root;
 pub use roles::{NewRole, RoleChange};
-pub use temporary::{Assume, AssumeWithToken, Wanted};
+pub use temporary::{Assume, AssumeWithToken, Judged, Wanted};
 pub use users::MAX_KEYS;
 pub use view::{KeyView, Page, RoleView, UserView};
 

@@ -16,10 +16,10 @@ use super::find::TEMPORARY;
 use super::record::{self, REVOKED};
 use crate::keys::Key;
 use crate::names::{self, Holder};
-use crate::policy::{self, Caller, Context, Kind, Policy, Value, Values, trust};
+use crate::policy::{self, Caller, Context, Decision, Kind, Policy, Value, Values, trust};
 use crate::sts::{
-    Claims, ForSession, Issue, MAX_LIFETIME, MAX_SESSION_POLICY, MAX_TAGS, MIN_LIFETIME, Of, Revoke, Revoked, Subject,
-    Temporary,
+    CLOCK_SLACK, Claims, ForSession, Issue, MAX_LIFETIME, MAX_SESSION_POLICY, MAX_TAGS, MIN_LIFETIME, Of, Revoke,
+    Revoked, Subject, Temporary,
 };
 use crate::{Error, names::random_id, names::random_secret};
 
@@ -70,18 +70,29 @@ pub struct Wanted<'a> {
     pub tags: &'a BTreeMap<String, String>,
 }
 
+/// What was decided about one action on the role that somebody wanted, for the audit log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Judged {
+    /// Such as `sts:AssumeRole`.
+    pub action: &'static str,
+    /// How it went.
+    pub decision: Decision,
+}
+
 impl Directory {
     /// Gives a caller a role, if the role's trust policy, and where AWS asks for them the caller's own policies, let it.
-    pub fn assume(&self, assume: &Assume<'_>) -> Result<Temporary, Error> {
+    /// What they decided is added to `judged`, also where the call fails.
+    pub fn assume(&self, assume: &Assume<'_>, judged: &mut Vec<Judged>) -> Result<Temporary, Error> {
         let (caller, wanted) = (assume.caller, assume.role);
         let held = self.policies(caller);
         let who = Caller::Principal(caller.principal());
-        let role = self.trusted(who, "sts:AssumeRole", wanted, assume.context, &held)?;
+        let mut trusted = |action| self.trusted(who, action, wanted, assume.context, &held, judged);
+        let role = trusted("sts:AssumeRole")?;
         if !wanted.tags.is_empty() {
-            self.trusted(who, "sts:TagSession", wanted, assume.context, &held)?;
+            trusted("sts:TagSession")?;
         }
         if wanted.source_identity.is_some() {
-            self.trusted(who, "sts:SetSourceIdentity", wanted, assume.context, &held)?;
+            trusted("sts:SetSourceIdentity")?;
         }
         let chained = matches!(caller.principal().kind, PrincipalKind::AssumedRole { .. });
         let lifetime = wanted.lifetime.unwrap_or(DEFAULT);
@@ -104,12 +115,17 @@ impl Directory {
         })
     }
 
-    /// Gives a role to somebody for whom an identity provider vouches, if the role's trust policy lets it.
-    pub fn assume_with_token(&self, assume: &AssumeWithToken<'_>) -> Result<Temporary, Error> {
+    /// Gives a role to somebody for whom an identity provider vouches, if the role's trust policy lets it. What it
+    /// decided is added to `judged`, also where the call fails.
+    pub fn assume_with_token(
+        &self,
+        assume: &AssumeWithToken<'_>,
+        judged: &mut Vec<Judged>,
+    ) -> Result<Temporary, Error> {
         let who = Caller::Federated(assume.provider);
         let none = super::Held::default();
         let action = "sts:AssumeRoleWithWebIdentity";
-        let role = self.trusted(who, action, assume.role, assume.context, &none)?;
+        let role = self.trusted(who, action, assume.role, assume.context, &none, judged)?;
         self.issue(issue_of(role, assume.role))
     }
 
@@ -131,7 +147,7 @@ impl Directory {
         };
         let who = Caller::Service(RUNTIME);
         let none = super::Held::default();
-        let role = self.trusted(who, "sts:AssumeRole", as_role, &context, &none)?;
+        let role = self.trusted(who, "sts:AssumeRole", as_role, &context, &none, &mut Vec::new())?;
         let most = Duration::from_secs(self.max_session(&role)?.into());
         self.issue(Issue {
             lifetime: wanted.lifetime.clamp(MIN_LIFETIME, most),
@@ -210,29 +226,39 @@ impl Directory {
 
     /// Ends temporary credentials before their time, for good. They are refused from the return on.
     pub async fn revoke(&self, what: Revoke) -> Result<(), Error> {
-        let name = match what {
-            Revoke::Credential(id) => names::check("accessKeyId", &id, 128)?.to_owned(),
+        let now = self.shared.clock.now();
+        let after = |time: Timestamp, wait: Duration| {
+            let wait = SignedDuration::try_from(wait).unwrap_or(SignedDuration::MAX);
+            time.saturating_add(wait).unwrap_or(Timestamp::MAX)
+        };
+        let longest = after(now, MAX_LIFETIME);
+        let (name, until) = match what {
+            Revoke::Credential { id, expires } => {
+                let until = expires.map_or(longest, |expires| after(expires, CLOCK_SLACK).min(longest));
+                (names::check("accessKeyId", &id, 128)?.to_owned(), until)
+            }
             Revoke::Session { role_arn, session_name } => {
                 let holder = Holder::from_role_arn("roleArn", &role_arn)?;
                 check_session("sessionName", &session_name)?;
                 let known = self.shared.known.load();
                 // With a role its sessions are gone.
                 let Ok(role) = known.role(&holder) else { return Ok(()) };
-                format!("{}:{session_name}", role.id)
+                (format!("{}:{session_name}", role.id), longest)
             }
         };
-        let now = self.shared.clock.now();
-        let revoked = Revoked {
-            at_ms: now.as_millisecond(),
-            until: now + SignedDuration::try_from(MAX_LIFETIME).unwrap_or(SignedDuration::ZERO),
-        };
         let revocations = std::sync::Arc::clone(&self.shared.revocations);
+        let earlier = std::sync::Arc::clone(&revocations);
         self.change_then(
             move |draft: &mut Draft<'_>| {
+                let revoked = Revoked {
+                    at_ms: now.as_millisecond(),
+                    // An earlier revocation that knew less is not cut short.
+                    until: earlier.until(&name).map_or(until, |before| before.max(until)),
+                };
                 draft.write(REVOKED, &name, Some(record::write_revoked(&revoked)));
-                Ok(name)
+                Ok((name, revoked))
             },
-            move |name| revocations.add(name, revoked),
+            move |(name, revoked)| revocations.add(name, revoked),
         )
         .await
     }
@@ -246,10 +272,11 @@ impl Directory {
     fn trusted(
         &self,
         caller: Caller<'_>,
-        action: &str,
+        action: &'static str,
         wanted: Wanted<'_>,
         context: &dyn Context,
         held: &super::Held,
+        judged: &mut Vec<Judged>,
     ) -> Result<Holder, Error> {
         let role = Holder::from_role_arn("RoleArn", wanted.role_arn)?;
         let trust = self.trust_policy(&role);
@@ -261,7 +288,9 @@ impl Directory {
             context,
         };
         let decision = trust::decide(&request, &held.with(trust.as_deref()));
-        match decision.trust_message(&request) {
+        let refusal = decision.trust_message(&request);
+        judged.push(Judged { action, decision });
+        match refusal {
             None => Ok(role),
             Some(message) => Err(Error::Denied(message)),
         }

@@ -35,6 +35,9 @@ pub(crate) use token::{Claims, Of, Sealer};
 pub const MIN_LIFETIME: Duration = Duration::from_secs(900);
 /// The longest that any have: those of GetSessionToken for a user.
 pub const MAX_LIFETIME: Duration = Duration::from_secs(129_600);
+/// How far the server's clock may be set back, at most, without credentials coming back to life whose revocation has been
+/// forgotten.
+pub(crate) const CLOCK_SLACK: Duration = Duration::from_secs(300);
 /// Characters of a session policy.
 pub const MAX_SESSION_POLICY: usize = 2048;
 /// Tags of a session.
@@ -106,8 +109,14 @@ pub struct Temporary {
 /// What to revoke.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Revoke {
-    /// The credentials with this key id.
-    Credential(String),
+    /// One key's credentials.
+    Credential {
+        /// The key's id.
+        id: String,
+        /// When they expire, where that is known for certain: the revocation is forgotten soon after. Otherwise it is
+        /// kept for as long as any credentials live.
+        expires: Option<Timestamp>,
+    },
     /// All that a session of a role was given until now; later ones work.
     Session {
         /// ARN of the role.

@@ -44,6 +44,12 @@ impl Revocations {
         revoked.get(name).map_or(i64::MIN, |one| one.at_ms + 1)
     }
 
+    /// Until when a name is here.
+    pub(crate) fn until(&self, name: &str) -> Option<Timestamp> {
+        let revoked = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        revoked.get(name).map(|one| one.until)
+    }
+
     pub(crate) fn add(&self, name: String, revoked: Revoked) {
         let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
         all.insert(name, revoked);

@@ -31,8 +31,9 @@ pub trait Roles: Send + Sync + fmt::Debug {
     /// New credentials for a role.
     async fn issue(&self, wanted: &Wanted<'_>) -> Result<Temporary, Error>;
 
-    /// From now on credentials that were issued are worth nothing. Done also if they have expired or were never issued.
-    async fn revoke(&self, access_key_id: &str) -> Result<(), Error>;
+    /// From now on credentials that were issued to expire at that time are worth nothing. Done also if they have expired
+    /// or were never issued.
+    async fn revoke(&self, access_key_id: &str, expires_at: Timestamp) -> Result<(), Error>;
 }
 
 /// For whom credentials are to be issued.
@@ -83,7 +84,7 @@ impl Roles for NoRoles {
         )))
     }
 
-    async fn revoke(&self, _access_key_id: &str) -> Result<(), Error> {
+    async fn revoke(&self, _access_key_id: &str, _expires_at: Timestamp) -> Result<(), Error> {
         Ok(())
     }
 }

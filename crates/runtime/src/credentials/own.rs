@@ -5,6 +5,7 @@ use crate::artifacts::Secret;
 use async_trait::async_trait;
 use iam::Directory;
 use iam::sts::{ForSession, Revoke};
+use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,8 +45,12 @@ impl Roles for Own {
         })
     }
 
-    async fn revoke(&self, access_key_id: &str) -> Result<(), Error> {
-        let revoked = self.0.revoke(Revoke::Credential(access_key_id.to_owned())).await;
+    async fn revoke(&self, access_key_id: &str, expires_at: Timestamp) -> Result<(), Error> {
+        let credential = Revoke::Credential {
+            id: access_key_id.to_owned(),
+            expires: Some(expires_at),
+        };
+        let revoked = self.0.revoke(credential).await;
         revoked.map_err(|error| Error::Unavailable(error.to_string()))
     }
 }
@@ -133,9 +138,9 @@ mod tests {
         let token = issued.session_token.reveal().as_bytes();
         let found = directory.find(&issued.access_key_id, Some(token));
         assert!(found.is_ok());
-        own.revoke(&issued.access_key_id).await.unwrap();
+        own.revoke(&issued.access_key_id, issued.expires_at).await.unwrap();
         assert!(directory.find(&issued.access_key_id, Some(token)).is_err());
-        own.revoke("ASIANEVERISSUED0000").await.unwrap();
+        own.revoke("ASIANEVERISSUED0000", issued.expires_at).await.unwrap();
         directory.close().await;
     }
 }

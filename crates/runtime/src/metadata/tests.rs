@@ -32,7 +32,7 @@ impl Roles for Fake {
         })
     }
 
-    async fn revoke(&self, _: &str) -> Result<(), credentials::Error> {
+    async fn revoke(&self, _: &str, _: Timestamp) -> Result<(), credentials::Error> {
         Ok(())
     }
 }

@@ -170,7 +170,10 @@ async fn temporary_credentials_end_with_their_time_their_role_and_a_revocation()
     assert_eq!(ours.check(&bare).err(), Some(Refusal::UnrecognizedClient));
 
     let pending = ours.check(&sent).unwrap();
-    let revoke = Revoke::Credential(temporary.access_key_id.clone());
+    let revoke = Revoke::Credential {
+        id: temporary.access_key_id.clone(),
+        expires: Some(temporary.expires),
+    };
     home.directory.revoke(revoke).await.unwrap();
     assert_eq!(verify(&pending), Some(Refusal::UnrecognizedClient));
     assert_eq!(ours.check(&sent).err(), Some(Refusal::UnrecognizedClient));

@@ -54,15 +54,52 @@ async fn the_last_use_is_written_once_a_minute_and_not_on_the_way() {
     assert!(record().await.is_none());
 }
 
+fn credential(id: &str, expires: Option<i64>) -> Revoke {
+    Revoke::Credential {
+        id: id.to_owned(),
+        expires: expires.map(|second| Timestamp::from_second(second).unwrap()),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_revocation_lives_as_long_as_what_it_is_about() {
+    let home = Home::new();
+    let directory = home.open().await;
+    let hour = NOW + 3600;
+    directory.revoke(credential("ASIAHOUR", Some(hour))).await.unwrap();
+    // Whoever knows the end for certain does not cut short what another knew less of, nor the other way round.
+    directory.revoke(credential("ASIAONCE", None)).await.unwrap();
+    directory.revoke(credential("ASIAONCE", Some(hour))).await.unwrap();
+    directory
+        .revoke(credential("ASIAFAR", Some(i64::from(i32::MAX))))
+        .await
+        .unwrap();
+    let there = async || {
+        let mut there = Vec::new();
+        for id in ["ASIAHOUR", "ASIAONCE", "ASIAFAR"] {
+            there.push(home.records.get("iam-revoked", id).await.unwrap().is_some());
+        }
+        there
+    };
+    home.wait(Duration::from_secs(3600 + 299));
+    directory.close().await;
+    assert_eq!(there().await, [true, true, true], "a clock may be set back a little");
+    let directory = home.open().await;
+    home.wait(Duration::from_secs(2));
+    directory.close().await;
+    assert_eq!(there().await, [false, true, true]);
+    let directory = home.open().await;
+    home.wait(Duration::from_secs(36 * 3600));
+    directory.close().await;
+    assert_eq!(there().await, [false, false, false]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn revocations_go_when_nothing_is_left_that_they_are_about() {
     let home = Home::new();
     let directory = home.open().await;
     directory.create_role(new_role(agent())).await.unwrap();
-    directory
-        .revoke(Revoke::Credential("ASIAONE".to_owned()))
-        .await
-        .unwrap();
+    directory.revoke(credential("ASIAONE", None)).await.unwrap();
     let record = async || home.records.get("iam-revoked", "ASIAONE").await.unwrap();
     assert!(record().await.is_some());
     home.wait(Duration::from_secs(35 * 3600));

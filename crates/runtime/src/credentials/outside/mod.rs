@@ -24,6 +24,7 @@ use async_trait::async_trait;
 use config::Source;
 use domain::Clock;
 use jiff::SignedDuration;
+use jiff::Timestamp;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -99,9 +100,9 @@ impl Roles for Outside {
         })
     }
 
-    async fn revoke(&self, access_key_id: &str) -> Result<(), Error> {
+    async fn revoke(&self, access_key_id: &str, expires_at: Timestamp) -> Result<(), Error> {
         // Whose it is does not matter: an id of AWS is not known there, which is as good.
-        self.own.revoke(access_key_id).await
+        self.own.revoke(access_key_id, expires_at).await
     }
 }
 

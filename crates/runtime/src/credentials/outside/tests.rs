@@ -83,7 +83,7 @@ async fn keys_are_given_for_an_hour_and_other_roles_left_alone() {
     assert_eq!(given.expires_at, "2026-11-25T13:00:00Z".parse::<Timestamp>().unwrap());
     let other = issue(&outside, "arn:aws:iam::123456789012:role/other").await;
     assert!(matches!(other, Err(Error::Refused(said)) if said.contains("role/other")));
-    outside.revoke("AKIA1").await.unwrap();
+    outside.revoke("AKIA1", given.expires_at).await.unwrap();
 }
 
 #[tokio::test]

@@ -238,7 +238,7 @@ impl State {
 pub(crate) async fn revoke(roles: &dyn Roles, outstanding: Vec<Outstanding>, now: Timestamp) -> Vec<Outstanding> {
     let all = outstanding.into_iter().filter(|one| one.expires_at > now);
     let each = all.map(|one| async {
-        let said = match timeout(REVOCATION, roles.revoke(&one.access_key_id)).await {
+        let said = match timeout(REVOCATION, roles.revoke(&one.access_key_id, one.expires_at)).await {
             Ok(Ok(())) => return None,
             Ok(Err(error)) => error.to_string(),
             Err(_) => format!("no result after {} s", REVOCATION.as_secs()),

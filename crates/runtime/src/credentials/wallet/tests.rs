@@ -35,7 +35,7 @@ impl Roles for Fake {
         })
     }
 
-    async fn revoke(&self, access_key_id: &str) -> Result<(), Error> {
+    async fn revoke(&self, access_key_id: &str, _: Timestamp) -> Result<(), Error> {
         if self.cannot_revoke.lock().unwrap().as_deref() == Some(access_key_id) {
             return Err(Error::Unavailable("the disk is full".to_owned()));
         }

@@ -38,7 +38,7 @@ impl Roles for Fake {
         })
     }
 
-    async fn revoke(&self, access_key_id: &str) -> Result<(), credentials::Error> {
+    async fn revoke(&self, access_key_id: &str, _: Timestamp) -> Result<(), credentials::Error> {
         self.revoked.lock().unwrap().push(access_key_id.to_owned());
         Ok(())
     }

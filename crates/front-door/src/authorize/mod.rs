@@ -7,6 +7,10 @@
 //! Invariant: what cannot be decided is denied. Invariant: the root of the account needs no policy, so that nobody can
 //! lock themselves out.
 
+mod record;
+#[cfg(test)]
+mod tests;
+
 use crate::audit::{self, Decided, Entry, Who};
 use crate::context::Context;
 use crate::error::Failure;
@@ -29,7 +33,7 @@ pub(crate) struct Caller {
     /// Who.
     pub(crate) principal: Arc<Principal>,
     /// What signed.
-    key: Option<Arc<Key>>,
+    pub(crate) key: Option<Arc<Key>>,
     /// The caller's own policies.
     held: Held,
 }
@@ -99,14 +103,16 @@ impl Authority {
             };
             for action in &access.actions {
                 let (decision, refusal) = asked.decide(action);
-                let decided = if refusal.is_some() {
-                    Decided::Deny
-                } else {
-                    Decided::Allow
-                };
+                let decided = Decided::of(&decision);
                 if self.audit.wants(decided, is_data) {
-                    let (who, arn) = (&caller.principal, &resource.arn);
-                    self.record(context, who, action, arn, &decision, now).await;
+                    let entry = Entry {
+                        time: now,
+                        principal: Some(Who::from(&*caller.principal)),
+                        action: Some(action),
+                        resource: Some(&resource.arn),
+                        ..self.entry(context, decided)
+                    };
+                    self.record(entry, &decision).await;
                 }
                 if let Some(refusal) = refusal {
                     return Err(Error::denied(refusal).into());
@@ -114,62 +120,6 @@ impl Authority {
             }
         }
         Ok(())
-    }
-
-    /// Writes down that somebody was not believed.
-    pub(crate) async fn refused(&self, context: &Context, code: &str) {
-        if !self.audit.wants(Decided::Deny, true) {
-            return;
-        }
-        let entry = Entry {
-            time: self.clock.now(),
-            request_id: context.request_id,
-            source_ip: context.origin.address,
-            principal: None,
-            operation: context.metrics.name,
-            action: None,
-            resource: None,
-            decision: Decided::Deny,
-            reason: code,
-            policy: None,
-            statement: None,
-        };
-        self.audit.write(&entry).await;
-    }
-
-    async fn record(
-        &self,
-        context: &Context,
-        principal: &Principal,
-        action: &str,
-        resource: &str,
-        decision: &Decision,
-        now: Timestamp,
-    ) {
-        let deciding = match decision {
-            Decision::Allowed(grant) => grant.identity.as_ref().or(grant.resource.as_ref()),
-            Decision::Denied(policy::Denial::Explicit { by, .. }) => Some(by),
-            Decision::Denied(policy::Denial::Implicit { .. }) => None,
-        };
-        let statement = deciding.map(|by| by.sid.as_deref().map_or_else(|| by.index.to_string(), str::to_owned));
-        let entry = Entry {
-            time: now,
-            request_id: context.request_id,
-            source_ip: context.origin.address,
-            principal: Some(Who::from(principal)),
-            operation: context.metrics.name,
-            action: Some(action),
-            resource: Some(resource),
-            decision: if decision.is_allowed() {
-                Decided::Allow
-            } else {
-                Decided::Deny
-            },
-            reason: &decision.to_string(),
-            policy: deciding.map(|by| &*by.policy),
-            statement: statement.as_deref(),
-        };
-        self.audit.write(&entry).await;
     }
 }
 

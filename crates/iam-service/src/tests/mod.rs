@@ -1,5 +1,7 @@
 //! What each request is in the words of policies, and the documents of STS to the byte.
 
+mod record;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -8,7 +10,7 @@ use domain::id::AccountId;
 use domain::{Bearer, Clock, Kind};
 use front_door::body::full;
 use front_door::forwarded::Origin;
-use front_door::service::{OwnCall, OwnReply, Service, StsCall};
+use front_door::service::{OwnCall, OwnReply, Service, StsCall, StsReply};
 use http::{HeaderMap, Method};
 use http_body_util::BodyExt;
 use iam::Directory;
@@ -88,13 +90,13 @@ impl Bed {
 
     fn call(&self, signed: bool, parameters: &[(&str, &str)]) -> StsCall {
         let (id, _) = self.directory.root().unwrap();
-        let caller = Arc::clone(self.directory.find(&id, None).unwrap().principal());
+        let key = self.directory.find(&id, None).unwrap();
         StsCall {
             parameters: parameters
                 .iter()
                 .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
                 .collect(),
-            caller: signed.then_some(caller),
+            key: signed.then_some(key),
             origin: Origin {
                 address: [127, 0, 0, 1].into(),
                 is_secure: false,
@@ -105,7 +107,7 @@ impl Bed {
 
     /// Status and document.
     async fn sts(&self, signed: bool, parameters: &[(&str, &str)]) -> (u16, String) {
-        let reply = self.service.call_sts(self.call(signed, parameters)).await.unwrap();
+        let StsReply { reply, .. } = self.service.call_sts(self.call(signed, parameters)).await.unwrap();
         assert_eq!(reply.headers["content-type"], "text/xml");
         (reply.status.as_u16(), text(reply).await)
     }
