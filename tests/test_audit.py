@@ -14,7 +14,7 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
-from callers import ACCOUNT, Iam, allow, client, code, control_of, data_of, denied, deny, policy, temporary, trust
+from callers import ACCOUNT, Iam, allow, client, control_of, data_of, deny, policy, temporary, trust
 from conftest import Server, deploy_files, invoke, sandbox_leftovers, session_id
 from oidc import AGENTS, Provider, claims, oauth_environment, protect
 

@@ -1,15 +1,16 @@
 """OAuth as a backend meets it: plain `requests` with tokens of a real OpenID provider, and what is refused."""
 
+import http.client
 import json
 import re
 import time
 from pathlib import Path
 from types import SimpleNamespace
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import pytest
 import requests
-from conftest import Server, deploy_files, invoke, sandbox_leftovers, session_id, wait_ready
+from conftest import Server, deploy_files, invoke, sandbox_leftovers, session_id, wait_endpoint, wait_ready
 from oidc import AGENTS, OTHER, Provider, base64url, claims, header, oauth_environment, protect, signing_key
 
 PLAIN = (Path(__file__).parent / "agents/plain/main.py").read_text()
@@ -225,3 +226,46 @@ def test_a_provider_that_was_never_reached(moody):
     refused(ask(token), 401, "keys are not available now")
     provider.start()
     until(200, lambda: ask(token))
+
+
+def send_as_is(url, query, token):
+    """By a client that leaves the query as it is; `requests` decodes what need not be encoded."""
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=60)
+    headers = {"Authorization": f"Bearer {token}", SESSION: session_id()}
+    connection.request("POST", f"{urlsplit(url).path}?{query}", b"{}", headers)
+    reply = connection.getresponse()
+    text = reply.read().decode()
+    connection.close()
+    return reply.status, text
+
+
+@pytest.mark.parametrize("strict, status, reason", [
+    ({"allowedClients": ["backend"]}, 401, "Claim 'client_id' value mismatch"),
+    (None, 403, MISMATCH),
+])
+def test_an_endpoint_has_its_own_rules(stage, strict, status, reason):
+    """Those of its version, in whatever way a caller writes which endpoint is meant."""
+    control, token = stage.server.control, stage.provider.token_of_user("maria")
+    name = "strict_default" if strict else "signed_default"
+    arn = protect(stage.server, stage.signed_arn, name, stage.provider, allowedAudience=[AGENTS])
+    runtime = control.get_agent_runtime(agentRuntimeId=arn.rsplit("/", 1)[1])
+    named = {"agentRuntimeId": runtime["agentRuntimeId"]}
+    control.create_agent_runtime_endpoint(**named, name="open", agentRuntimeVersion="1")
+    wait_endpoint(control, named["agentRuntimeId"], "open", "1")
+    kept = {part: runtime[part] for part in ("agentRuntimeArtifact", "roleArn", "networkConfiguration")}
+    if strict:
+        kept["authorizerConfiguration"] = {"customJWTAuthorizer": {"discoveryUrl": stage.provider.discovery, **strict}}
+    control.update_agent_runtime(**named, **kept)
+    wait_endpoint(control, named["agentRuntimeId"], "DEFAULT", "2")
+    url = f"{stage.server.url}/runtimes/{quote(arn, safe='')}/invocations"
+    for query in (
+        "", "qualifier=DEFAULT", "qu%61lifier=DEFAULT", "qu%61lifier=DEFAULT&qualifier=open", "qualifier=DEFAULT&qualifier=open",
+        "%71ualifier=DEFAULT&qualifier=open", "qualifier=D%45FAULT&qu%61lifier=open", "Qualifier=open", "qualifier&qualifier=open",
+    ):
+        got, text = send_as_is(url, query, token)
+        if query == "qualifier&qualifier=open":  # an empty name is no endpoint's
+            assert got in (400, 401, 403, 404), (query, text)
+        else:
+            assert got == status and reason in text, f"{query!r} was let in: {got} {text}"
+    for query in ("qualifier=open", "qu%61lifier=open", "qualifier=%6fpen", "a=b&qualifier=open", "qualifier=open&qualifier=DEFAULT"):
+        assert send_as_is(url, query, token)[0] == 200, query

@@ -318,6 +318,13 @@ def test_our_own_routes_have_actions_too(stage, user, tmp_path):
     assert session in eyot("sessions", "list", "--runtime", stage.id, check=True).stdout
     refused("eyot:ListSessions", "sessions", "list")
     refused("eyot:ListSessions", "sessions", "list", "--runtime", "other-0000000000")
+    # A denial for one holds also for who does not say whose session it is.
+    give(stage, key, allow("eyot:*"), deny("eyot:*Session*", stage.arn))
+    refused("eyot:GetSession", "sessions", "show", session)
+    refused("eyot:GetSessionLogs", "sessions", "logs", session)
+    refused("eyot:StopSession", "sessions", "stop", session)
+    refused("eyot:StopSession", "sessions", "stop", "--all")
+    give(stage, key, allow("eyot:*Session*", stage.arn))
     eyot("sessions", "stop", session, "--runtime", stage.id, check=True)
 
     # A deployment of one's own, whose code nobody else reads.

@@ -50,6 +50,8 @@ pub struct Bearer {
     pub subject: Option<String>,
     /// Claims that are texts, or lists of texts, by name; what policies may look at.
     pub claims: BTreeMap<String, Vec<String>>,
+    /// SHA-256 of the rules that let the token in; others may not.
+    pub rules: [u8; 32],
 }
 
 impl Principal {

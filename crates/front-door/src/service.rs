@@ -84,10 +84,23 @@ impl<'a> Head<'a> {
     }
 
     /// The first query parameter of a name, decoded; none where it cannot be.
+    ///
+    /// Invariant: it is the one that the operation's input will have, however its name is written: who may call is
+    /// decided by this one, and what is called by that one.
     #[must_use]
     pub fn query(&self, name: &str) -> Option<Cow<'a, str>> {
+        let is_named = |key: &str| {
+            if key.contains('%') {
+                label::decode(key).is_ok_and(|key| key == name)
+            } else {
+                key == name
+            }
+        };
         let mut pairs = self.query?.split('&');
-        let raw = pairs.find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))?;
+        let raw = pairs.find_map(|pair| {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            is_named(key).then_some(value)
+        })?;
         if raw.contains('%') {
             label::decode(raw).ok().map(Cow::Owned)
         } else {
@@ -263,5 +276,29 @@ impl fmt::Debug for OwnReply {
         f.debug_struct("OwnReply")
             .field("status", &self.status)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// The authorizer that is asked and the endpoint that is called are chosen by one and the same parameter.
+        #[test]
+        fn a_head_reads_what_the_input_will_have(
+            pairs in prop::collection::vec(
+                "(qualifier|qu%61lifier|%71ualifier|Qualifier|q|qualifier%20|%zz)?(=|=a|=%62|=%6|=b=c)?", 0..5,
+            ),
+        ) {
+            let query = pairs.join("&");
+            let head = Head::new(&[], Some(&query));
+            if let Ok(pairs) = label::query(Some(&query)) {
+                let expected = pairs.iter().find(|(name, _)| name == "qualifier").map(|(_, value)| value.as_str());
+                let found = head.query("qualifier");
+                prop_assert_eq!(found.as_deref(), expected, "{}", query);
+            }
+        }
     }
 }

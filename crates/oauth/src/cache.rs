@@ -116,6 +116,7 @@ mod tests {
             issuer: String::new(),
             subject: Some(name.to_owned()),
             claims: BTreeMap::new(),
+            rules: [0; 32],
         })
     }
 

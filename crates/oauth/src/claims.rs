@@ -64,8 +64,8 @@ impl Claims {
         self.0.get(name)
     }
 
-    /// What is kept of the token: its subject, and the claims that are texts or lists of texts.
-    pub fn into_bearer(self) -> Result<Bearer, Refusal> {
+    /// What is kept of the token that these rules let in: its subject, and the claims that are texts or lists of texts.
+    pub fn into_bearer(self, rules: [u8; 32]) -> Result<Bearer, Refusal> {
         let mut claims = BTreeMap::new();
         let mut values = 0;
         for (name, value) in self.0 {
@@ -93,6 +93,7 @@ impl Claims {
             issuer: single("iss").cloned().unwrap_or_default(),
             subject: single("sub").cloned(),
             claims,
+            rules,
         })
     }
 }

@@ -113,7 +113,7 @@ impl Config {
     }
 
     /// SHA-256 of everything that decides about a token.
-    pub(crate) fn identity(&self) -> &[u8; 32] {
+    pub fn identity(&self) -> &[u8; 32] {
         self.identity.get_or_init(|| {
             let text = serde_json::to_vec(&self.spec).expect("texts, lists and maps of texts are JSON");
             let mut identity = [0; 32];

@@ -117,7 +117,7 @@ impl Providers {
         let expires = claims.check_times(now, shared.leeway)?;
         claims.check_issuer(&known.issuer)?;
         rules::check(config, &claims)?;
-        let bearer = Arc::new(claims.into_bearer()?);
+        let bearer = Arc::new(claims.into_bearer(*config.identity())?);
         let until = expires.min(now.saturating_add(shared.max_token_age));
         shared.cache.put(key, &bearer, until, now);
         shared.fetching.metrics.verified.inc();

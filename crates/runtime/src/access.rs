@@ -18,6 +18,8 @@ use front_door::service::{Access, Resource};
 use http::Method;
 use serde_json::{Map, Value};
 use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::iter;
 
 const INVOKE: &str = "bedrock-agentcore:InvokeAgentRuntime";
 const INVOKE_FOR_USER: &str = "bedrock-agentcore:InvokeAgentRuntimeForUser";
@@ -83,8 +85,14 @@ impl Words {
         Access::of(action, format!("{}{}", self.artifacts, object.join("/")))
     }
 
-    /// What a request about sessions would do: to those of the runtime that it names by id or ARN, else to those of any.
-    pub(crate) fn sessions(&self, action: Action, query: &[(String, String)]) -> Access {
+    /// What a request about sessions would do: to those of the runtime that it names by id or ARN, else to those of any,
+    /// and of these to the `living` that it would touch, so that a denial for one runtime holds also where none is named.
+    pub(crate) fn sessions(
+        &self,
+        action: Action,
+        query: &[(String, String)],
+        living: impl FnOnce() -> BTreeSet<String>,
+    ) -> Access {
         let named = query
             .iter()
             .find(|(name, _)| name == "runtime")
@@ -95,7 +103,13 @@ impl Words {
         });
         Access {
             actions: vec![Cow::Borrowed(action.name())],
-            resources: vec![runtime.map_or_else(|| self.every(), |id| self.runtime(id.as_str()))],
+            resources: match runtime {
+                Some(id) => vec![self.runtime(id.as_str())],
+                // Whoever may not do it to any is not told whose they are.
+                None => iter::once(self.every())
+                    .chain(living().iter().map(|id| self.runtime(id)))
+                    .collect(),
+            },
             ..Access::default()
         }
     }
@@ -327,7 +341,7 @@ mod tests {
                 .iter()
                 .map(|text| ("runtime".to_owned(), (*text).to_owned()))
                 .collect();
-            let access = words.sessions(Action::ListSessions, &query);
+            let access = words.sessions(Action::ListSessions, &query, BTreeSet::new);
             assert_eq!(access.actions, ["eyot:ListSessions"]);
             assert_eq!(access.resources[0].arn.replace(PREFIX, "~"), expected, "{runtime:?}");
         };
@@ -339,6 +353,16 @@ mod tests {
         );
         // A name may be that of several runtimes, one after the other.
         check(Some("a"), "~*");
+
+        let living = || BTreeSet::from(["a-0123456789".to_owned(), "b-0123456789".to_owned()]);
+        let about = |query: &[(String, String)]| -> Vec<String> {
+            let access = words.sessions(Action::StopSession, query, living);
+            let arns = access.resources.iter();
+            arns.map(|resource| resource.arn.replace(PREFIX, "~")).collect()
+        };
+        assert_eq!(about(&[]), ["~*", "~a-0123456789", "~b-0123456789"]);
+        let named = ("runtime".to_owned(), "c-0123456789".to_owned());
+        assert_eq!(about(&[named]), ["~c-0123456789"]);
     }
 
     #[test]

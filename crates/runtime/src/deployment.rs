@@ -13,6 +13,10 @@ use std::time::Duration;
 /// AWS's own words.
 pub(crate) const MISMATCH: &str = "Authorization method mismatch. The agent is configured for a different authorization method than what was used in your request. Check the agent's authorization configuration and ensure your request uses the matching method (OAuth or SigV4)";
 
+/// For who could be let in by the rules of another version.
+const OTHER_RULES: &str =
+    "The token was checked by other rules than this endpoint's version has now. Send the request again.";
+
 /// What an endpoint serves at the moment it is asked.
 #[derive(Debug, Clone)]
 pub struct Target {
@@ -68,14 +72,16 @@ pub struct Deployment {
 }
 
 impl Deployment {
-    /// Refuses a caller who has proven who they are in another way than this version asks for. The front door chooses
-    /// the way before it reads a body; this holds whatever it did.
+    /// Refuses a caller who has proven who they are in another way than this version asks for, or by other rules. The
+    /// front door chooses both before it reads a body; this holds whatever it did, and if the endpoint has got another
+    /// version meanwhile.
     pub fn admits(&self, caller: &Principal) -> Result<(), Error> {
-        let bears = matches!(caller.kind, PrincipalKind::Bearer(_));
-        if bears == self.authorizer.is_some() {
-            return Ok(());
+        match (&caller.kind, &self.authorizer) {
+            (PrincipalKind::Bearer(bearer), Some(rules)) if bearer.rules == *rules.identity() => Ok(()),
+            (PrincipalKind::Bearer(_), Some(_)) => Err(Error::denied(OTHER_RULES)),
+            (PrincipalKind::Bearer(_), None) | (_, Some(_)) => Err(Error::denied(MISMATCH)),
+            (_, None) => Ok(()),
         }
-        Err(Error::denied(MISMATCH))
     }
 }
 

@@ -233,7 +233,8 @@ impl Service for RuntimeService {
             Some(ARTIFACTS) => Ok(self.words.artifact(&call.method, &call.path[1..])),
             Some(observe::SESSIONS | observe::USAGE) => {
                 let action = observe::action(&call.method, &call.path)?;
-                Ok(self.words.sessions(action, &call.query))
+                let living = || self.observer.touched(&call.path);
+                Ok(self.words.sessions(action, &call.query, living))
             }
             _ => Err(Error::not_found("There is nothing here.")),
         }

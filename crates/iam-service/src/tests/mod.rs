@@ -41,6 +41,7 @@ impl Federation for Fake {
                     issuer: "https://id.example:8443/tenant".to_owned(),
                     subject: Some("user<1>".to_owned()),
                     claims: BTreeMap::from([("team".to_owned(), vec!["red".to_owned()])]),
+                    rules: [0; 32],
                 }),
             }),
             "old" => Err(TokenFault::Expired("Token has expired.".to_owned())),

@@ -63,6 +63,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use living::Living;
 use serde::Serialize;
+use std::collections::BTreeSet;
 use tokio_util::sync::CancellationToken;
 
 /// The route of sessions.
@@ -118,6 +119,19 @@ impl Observer {
             clock,
             closing,
         }
+    }
+
+    /// The runtimes of the living sessions that a request would show or stop. None for lists, which are about all.
+    pub(crate) fn touched(&self, path: &[String]) -> BTreeSet<String> {
+        let path: Vec<&str> = path.iter().map(String::as_str).collect();
+        let id = match path[..] {
+            [SESSIONS, "stop"] => None,
+            [SESSIONS, id, ..] => Some(id),
+            _ => return BTreeSet::new(),
+        };
+        let reports = self.living.reports().into_iter();
+        let meant = reports.filter(|report| id.is_none_or(|id| report.session_id.as_str() == id));
+        meant.map(|report| report.runtime_id().to_owned()).collect()
     }
 
     /// Answers a request below one of the two routes.

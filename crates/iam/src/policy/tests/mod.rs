@@ -70,6 +70,7 @@ fn person(name: &str) -> Principal {
                 issuer: "https://idp.example.com".into(),
                 subject: Some("carol".into()),
                 claims: BTreeMap::new(),
+                rules: [0; 32],
             }),
         ),
         user => Principal::user(account, user.into(), "AIDAUSER".into(), "AKIA1".into()),

@@ -9,11 +9,12 @@ fn authorizer(audience: &str) -> Value {
     }}})
 }
 
-fn holder() -> Arc<Principal> {
+fn holder(rules: [u8; 32]) -> Arc<Principal> {
     let bearer = Bearer {
         issuer: "https://idp.example.com".to_owned(),
         subject: Some("user".to_owned()),
         claims: BTreeMap::new(),
+        rules,
     };
     Arc::new(Principal::bearer(AccountId::parse(ACCOUNT).unwrap(), Arc::new(bearer)))
 }
@@ -112,16 +113,27 @@ async fn nobody_calls_in_the_wrong_way() {
     let tokens = tokens["agentRuntimeId"].as_str().unwrap().to_owned();
     bed.settled(&tokens).await;
     let session = "s".repeat(33);
-    for (who, id) in [(caller(), &tokens), (holder(), &signed)] {
+    let rules = *bed.deployed(&tokens).authorizer.as_ref().unwrap().identity();
+    for (who, id) in [(caller(), &tokens), (holder(rules), &signed)] {
         for operation in ["InvokeAgentRuntime", "StopRuntimeSession"] {
             let input = json!({"agentRuntimeArn": id, "accountId": ACCOUNT, "runtimeSessionId": session});
             let answer = bed.call_as(Arc::clone(&who), operation, input).await.map(|_| ());
             refused(answer, &Kind::Denied, &["Authorization method mismatch."]);
         }
     }
-    let answer = bed.call_as(holder(), "ListAgentRuntimes", json!({})).await.map(|_| ());
+    let answer = bed
+        .call_as(holder(rules), "ListAgentRuntimes", json!({}))
+        .await
+        .map(|_| ());
     refused(answer, &Kind::Denied, &["Authorization method mismatch."]);
     let input = json!({"agentRuntimeArn": tokens, "accountId": ACCOUNT, "runtimeSessionId": session});
-    let answer = bed.call_as(holder(), "StopRuntimeSession", input).await.map(|_| ());
+    for operation in ["InvokeAgentRuntime", "StopRuntimeSession"] {
+        let other = bed.call_as(holder([7; 32]), operation, input.clone()).await.map(|_| ());
+        refused(other, &Kind::Denied, &["other rules"]);
+    }
+    let answer = bed
+        .call_as(holder(rules), "StopRuntimeSession", input)
+        .await
+        .map(|_| ());
     refused(answer, &Kind::NotFound, &[]);
 }
