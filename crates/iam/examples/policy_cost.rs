@@ -33,6 +33,7 @@ impl Context for Call {
             "aws:sourceip" => Values::One(Value::Ip(self.ip)),
             "aws:currenttime" => Values::One(Value::Time(self.now)),
             "aws:username" => Values::text(self.user),
+            "aws:principalarn" => Values::text("arn:aws:iam::123456789012:user/alice"),
             "aws:securetransport" => Values::One(Value::Bool(true)),
             _ => return None,
         })
@@ -55,7 +56,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         context: &call,
     };
 
-    let cases: [(&str, Vec<Json>); 5] = [
+    let cases: [(&str, Vec<Json>); 9] = [
         (
             "other actions",
             statements(|n| json!({"Action": format!("bedrock-agentcore:Get{n}*"), "Resource": "*"})),
@@ -88,8 +89,40 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 json!({"Action": "bedrock-agentcore:*", "Resource": resource})
             }),
         ),
+        (
+            "a variable amiss",
+            statements(|n| {
+                let resource = format!("arn:aws:bedrock-agentcore:*:*:runtime/*${{aws:username}}*{}*", n % 10);
+                json!({"Action": "bedrock-agentcore:*", "Resource": resource})
+            }),
+        ),
+        (
+            "an equal text each",
+            statements(|n| {
+                let condition =
+                    json!({"StringEquals": {"aws:username": format!("${{aws:PrincipalTag/team, 'bob'}}-{n}")}});
+                json!({"Action": "bedrock-agentcore:*", "Resource": "*", "Condition": condition})
+            }),
+        ),
+        (
+            "an ARN each",
+            statements(|n| {
+                let condition =
+                    json!({"ArnLike": {"aws:PrincipalArn": format!("arn:aws:iam::123456789012:user/team{n}-*")}});
+                json!({"Action": "bedrock-agentcore:*", "Resource": "*", "Condition": condition})
+            }),
+        ),
+        (
+            "a moment each",
+            statements(|n| {
+                let condition = json!({"DateLessThan": {"aws:CurrentTime": format!("2025-01-01T00:00:{n:02}Z")}});
+                json!({"Action": "bedrock-agentcore:*", "Resource": "*", "Condition": condition})
+            }),
+        ),
     ];
-    for (what, statements) in cases {
+    // `-- resources` measures only the cases with that word.
+    let word = std::env::args().nth(1).unwrap_or_default();
+    for (what, statements) in cases.into_iter().filter(|(what, _)| what.contains(&word)) {
         let text = json!({"Version": "2012-10-17", "Statement": statements}).to_string();
         let identity = [Arc::new(Policy::parse(Kind::Identity, &text)?)];
         let policies = Policies {
@@ -104,9 +137,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let text =
         json!({"Version": "2012-10-17", "Statement": statements(|_| json!({"Action": "s3:*", "Resource": "*"}))});
     let text = text.to_string();
-    measure("reading the policy", || {
-        drop(black_box(Policy::parse(Kind::Identity, black_box(&text))));
-    });
+    if "reading the policy".contains(&word) {
+        measure("reading the policy", || {
+            drop(black_box(Policy::parse(Kind::Identity, black_box(&text))));
+        });
+    }
     Ok(())
 }
 

@@ -10,11 +10,13 @@
 //! 4. The holder of a bearer token has no identity policies. The token lets it in where the resource has no policy;
 //!    where it has one, that must allow `"*"`.
 //!
-//! Invariant: nothing is allocated here unless a policy has variables.
+//! Invariant: nothing is allocated here but by the context, and by a variable in a pattern of many pieces or whose value
+//! is no text.
 
 use super::context::Context;
 use super::decision::{Deciding, Decision, Denial, Grant, Standing};
 use super::document::{Effect, Kind, Policy, Statement};
+use super::lookup::Lookup;
 use super::principals::{Caller, Strength};
 use domain::id::AccountId;
 use domain::{Principal, PrincipalKind};
@@ -58,7 +60,7 @@ pub fn decide(request: &Request<'_>, policies: &Policies<'_>) -> Decision {
             caller: Caller::Principal(request.principal),
             action,
             resource: request.resource,
-            context: request.context,
+            lookup: Lookup::new(request.context),
         };
         match facts.gather(policies) {
             Ok(evidence) => weigh(request, policies, evidence),
@@ -97,7 +99,7 @@ pub(super) struct Facts<'a> {
     /// In lower case.
     pub(super) action: &'a str,
     pub(super) resource: &'a str,
-    pub(super) context: &'a dyn Context,
+    pub(super) lookup: Lookup<'a>,
 }
 
 /// What allows; nothing denies.
@@ -119,7 +121,7 @@ pub(super) struct Found<'p> {
 
 impl<'a> Facts<'a> {
     /// The strongest statements that allow, or the first that denies.
-    pub(super) fn gather<'p>(&self, policies: &Policies<'p>) -> Result<Evidence<'p>, Denial> {
+    pub(super) fn gather(&self, policies: &Policies<'a>) -> Result<Evidence<'a>, Denial> {
         let mut evidence = Evidence {
             identity: None,
             session: None,
@@ -137,7 +139,7 @@ impl<'a> Facts<'a> {
         Ok(evidence)
     }
 
-    fn read<'p>(&self, policy: &'p Policy, best: &mut Option<Found<'p>>) -> Result<(), Denial> {
+    fn read(&self, policy: &'a Policy, best: &mut Option<Found<'a>>) -> Result<(), Denial> {
         for (index, statement) in policy.statements().iter().enumerate() {
             // Most statements are about other actions; of two that allow alike the first is the one to name.
             if !statement.actions.cover(self.action) {
@@ -177,14 +179,14 @@ impl<'a> Facts<'a> {
         }
     }
 
-    fn applies(&self, statement: &Statement) -> bool {
+    fn applies(&self, statement: &'a Statement) -> bool {
         let effect = statement.effect;
         let covered = statement.resources.as_ref();
-        covered.is_none_or(|resources| resources.cover(self.resource, self.context, effect))
+        covered.is_none_or(|resources| resources.cover(self.resource, &self.lookup, effect))
             && statement
                 .conditions
                 .iter()
-                .all(|condition| condition.holds(self.context, effect))
+                .all(|condition| condition.holds(&self.lookup, effect))
     }
 }
 

@@ -4,9 +4,10 @@
 //! value that its place cannot have is refused as a whole.
 
 use super::condition::Condition;
-use super::context::Context;
+use super::context::NoContext;
 use super::glob::Glob;
 use super::invalid::{At, Invalid};
+use super::lookup::Lookup;
 use super::principals::Principals;
 use super::template::Pattern;
 use super::{json, statement};
@@ -108,8 +109,9 @@ impl Policy {
     /// Checks that a resource-based policy speaks of the resource that it is to be attached to, or of `*`; AWS refuses
     /// others, for they could never take effect.
     pub fn check_is_about(&self, resource: &str) -> Result<(), Invalid> {
+        let lookup = Lookup::new(&NoContext);
         for (index, statement) in self.statements.iter().enumerate() {
-            let names = |pattern: &Pattern| pattern.matches(resource, &super::context::NoContext) == Some(true);
+            let names = |pattern| Pattern::matches(pattern, resource, &lookup) == Some(true);
             let resources = statement.resources.as_ref();
             if resources.is_some_and(|resources| !resources.inverted && !resources.patterns.iter().all(names)) {
                 let list = At::ROOT.key("Statement");
@@ -173,10 +175,10 @@ impl Actions {
 }
 
 impl Resources {
-    pub(super) fn cover(&self, resource: &str, context: &dyn Context, effect: Effect) -> bool {
+    pub(super) fn cover<'a>(&'a self, resource: &str, lookup: &Lookup<'a>, effect: Effect) -> bool {
         let mut unresolved = false;
         for pattern in &self.patterns {
-            match pattern.matches(resource, context) {
+            match pattern.matches(resource, lookup) {
                 Some(true) => return !self.inverted,
                 Some(false) => {}
                 None => unresolved = true,

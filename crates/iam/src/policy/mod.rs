@@ -2,7 +2,7 @@
 //!
 //! Pure and synchronous: a text becomes a [`Policy`] once, and [`decide`] answers each call from policies, the caller
 //! and a [`Context`]. Read in this order: [`document`](Policy) and its `statement` (what may be in a policy), `glob` and
-//! `template` (patterns and variables), `principals`, `condition`, then `decide` and [`trust`].
+//! `template` (patterns and variables), `principals`, `condition`, `lookup`, then `decide` and [`trust`].
 //!
 //! Wildcards: in actions without regard to case; in `Resource` over the ARN as one text, so a `*` may also stand for
 //! colons and slashes; in `Arn…` conditions part by part; never in principals. Variables may be in `Resource` and in
@@ -24,6 +24,7 @@ mod document;
 mod glob;
 mod invalid;
 mod json;
+mod lookup;
 mod principals;
 mod statement;
 mod template;

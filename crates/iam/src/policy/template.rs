@@ -3,10 +3,14 @@
 //!
 //! Invariant: what a variable stands for is compared as it is; a `*` in a user's name or a tag is no wildcard.
 
-use super::context::{Context, Value};
 use super::glob::{self, Glob, Token};
 use super::invalid::{At, Invalid, echo};
+use super::lookup::Lookup;
+use memchr::arch::all::is_equal;
 use std::borrow::Cow;
+
+/// Pieces of a pattern up to which it is matched without being compiled; so many steps a character are the most it costs.
+const FEW: usize = 16;
 
 /// A text to be equal to.
 #[derive(Debug)]
@@ -19,7 +23,11 @@ pub(super) enum Template {
 #[derive(Debug)]
 pub(super) enum Pattern {
     Fixed(Glob),
-    Variable(Box<[Piece]>),
+    Variable {
+        /// The same with a star for each variable: what is not like this is not like the pattern, whatever the values.
+        shape: Glob,
+        pieces: Box<[Piece]>,
+    },
 }
 
 /// A piece of a text with variables.
@@ -51,17 +59,32 @@ impl Template {
     }
 
     /// The text for this call; `None` where a variable has no value.
-    pub(super) fn resolve<'a>(&'a self, context: &'a dyn Context) -> Option<Cow<'a, str>> {
+    pub(super) fn resolve<'a, 'l>(&'a self, lookup: &'l Lookup<'a>) -> Option<Cow<'l, str>> {
         match self {
             Self::Fixed(text) => Some(Cow::Borrowed(text)),
             Self::Variable(pieces) => match &**pieces {
-                [only] => only.resolve(context),
+                [only] => only.text(lookup),
                 pieces => {
-                    let each = pieces.iter().map(|piece| piece.resolve(context));
+                    let each = pieces.iter().map(|piece| piece.text(lookup));
                     each.collect::<Option<String>>().map(Cow::Owned)
                 }
             },
         }
+    }
+
+    /// Whether the text is the one for this call; `None` where a variable has no value.
+    pub(super) fn is<'a>(&'a self, text: &str, lookup: &Lookup<'a>) -> Option<bool> {
+        let pieces = match self {
+            Self::Fixed(own) => return Some(is_equal(own.as_bytes(), text.as_bytes())),
+            Self::Variable(pieces) => pieces,
+        };
+        let mut rest = Some(text);
+        for piece in pieces {
+            // Asked for also behind a difference: without a value it is no answer.
+            let own = piece.text(lookup)?;
+            rest = rest.and_then(|rest| glob::behind(&own, rest));
+        }
+        Some(rest.is_some_and(str::is_empty))
     }
 }
 
@@ -74,27 +97,38 @@ impl Pattern {
     }
 
     pub(super) fn new(pieces: Vec<Piece>) -> Self {
-        if pieces.iter().any(|piece| matches!(piece, Piece::Variable { .. })) {
-            return Self::Variable(pieces.into());
-        }
-        Self::Fixed(Glob::compile(pieces.iter().map(|piece| match piece {
+        let shape = Glob::compile(pieces.iter().map(|piece| match piece {
             Piece::One => Token::One,
-            Piece::Many => Token::Many,
+            Piece::Many | Piece::Variable { .. } => Token::Many,
             Piece::Literal(text) => Token::Literal(text),
-            Piece::Variable { .. } => Token::Literal(""),
-        })))
+        }));
+        if pieces.iter().any(|piece| matches!(piece, Piece::Variable { .. })) {
+            let pieces = pieces.into();
+            return Self::Variable { shape, pieces };
+        }
+        Self::Fixed(shape)
     }
 
     /// Whether the text is like this; `None` where a variable has no value.
-    pub(super) fn matches(&self, text: &str, context: &dyn Context) -> Option<bool> {
-        let pieces = match self {
+    pub(super) fn matches<'a>(&'a self, text: &str, lookup: &Lookup<'a>) -> Option<bool> {
+        let (shape, pieces) = match self {
             Self::Fixed(glob) => return Some(glob.matches(text)),
-            Self::Variable(pieces) => pieces,
+            Self::Variable { shape, pieces } => (shape, pieces),
         };
-        let resolved: Vec<_> = pieces
-            .iter()
-            .map(|piece| piece.resolve(context))
-            .collect::<Option<_>>()?;
+        let variables = || pieces.iter().filter(|piece| matches!(piece, Piece::Variable { .. }));
+        let mut is_cheap = pieces.len() <= FEW;
+        for piece in variables() {
+            is_cheap &= matches!(piece.text(lookup)?, Cow::Borrowed(_));
+        }
+        if !shape.matches(text) {
+            return Some(false);
+        }
+        if is_cheap {
+            // Most values that do not fit are nowhere in the text.
+            let all = variables().all(|piece| piece.text(lookup).is_some_and(|own| glob::find(&own, text).is_some()));
+            return Some(all && walk(pieces, text, lookup));
+        }
+        let resolved: Vec<_> = pieces.iter().map(|piece| piece.text(lookup)).collect::<Option<_>>()?;
         // Values come from the call and may be long; what cannot fit is not worth compiling.
         let wildcard = |piece: &Piece| matches!(piece, Piece::One | Piece::Many);
         let plain = pieces.iter().zip(&resolved).filter(|(piece, _)| !wildcard(piece));
@@ -119,18 +153,63 @@ impl Piece {
         }
     }
 
-    fn resolve<'a>(&'a self, context: &'a dyn Context) -> Option<Cow<'a, str>> {
+    fn text<'a, 'l>(&'a self, lookup: &'l Lookup<'a>) -> Option<Cow<'l, str>> {
         match self {
             Self::Literal(text) => Some(Cow::Borrowed(text)),
             Self::One => Some(Cow::Borrowed("?")),
             Self::Many => Some(Cow::Borrowed("*")),
-            Self::Variable { key, default } => {
-                let value = context.get(key).and_then(super::context::Values::single);
-                let value = value.map(Value::into_text).filter(|text| !text.is_empty());
-                value.or(default.as_deref().map(Cow::Borrowed))
-            }
+            Self::Variable { key, default } => lookup.text(key).or(default.as_deref().map(Cow::Borrowed)),
         }
     }
+}
+
+/// Whether a text is like these pieces, all of which have a value. What is behind the last star that was met is tried at
+/// each place where it could begin; an earlier star need not be come back to, because a star's first fit is as good as
+/// any other.
+fn walk<'a>(pieces: &'a [Piece], text: &str, lookup: &Lookup<'a>) -> bool {
+    let (mut rest, mut left) = (text, pieces);
+    let mut star = None;
+    loop {
+        let fits = match left.split_first() {
+            None if rest.is_empty() => return true,
+            None => None,
+            Some((Piece::Many, [])) => return true,
+            Some((Piece::Many, behind)) => {
+                star = Some((rest, behind));
+                Some((rest, behind))
+            }
+            Some((Piece::One, behind)) => without_first(rest).map(|rest| (rest, behind)),
+            Some((piece, behind)) => {
+                let own = piece.text(lookup);
+                own.and_then(|own| glob::behind(&own, rest)).map(|rest| (rest, behind))
+            }
+        };
+        let next = fits.or_else(|| {
+            let (from, behind) = star?;
+            let from = next_start(behind, without_first(from)?, lookup)?;
+            star = Some((from, behind));
+            star
+        });
+        let Some(next) = next else { return false };
+        (rest, left) = next;
+    }
+}
+
+/// The first place in a text where these pieces could begin.
+fn next_start<'a, 't>(pieces: &'a [Piece], text: &'t str, lookup: &Lookup<'a>) -> Option<&'t str> {
+    match pieces.first() {
+        None | Some(Piece::One | Piece::Many) => Some(text),
+        Some(piece) => {
+            let own = piece.text(lookup)?;
+            let at = memchr::memchr(*own.as_bytes().first()?, text.as_bytes())?;
+            text.get(at..)
+        }
+    }
+}
+
+fn without_first(text: &str) -> Option<&str> {
+    let mut characters = text.chars();
+    characters.next().map(|_| characters.as_str())
 }
 
 /// Takes a text with variables apart.
@@ -200,4 +279,71 @@ pub(super) fn is_key(key: &str) -> bool {
         .split_once(':')
         .is_some_and(|(prefix, name)| !prefix.is_empty() && !name.is_empty());
     named && !key.starts_with(char::is_whitespace) && !key.chars().any(|c| c.is_control() || "*?${}'\"".contains(c))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::context::{Context, Values};
+    use super::*;
+    use proptest::prelude::*;
+
+    struct Only(String);
+
+    impl Context for Only {
+        fn get(&self, key: &str) -> Option<Values<'_>> {
+            (key == "k:v").then(|| Values::text(self.0.as_str()))
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4_000))]
+
+        /// Few pieces and many, so both ways of matching; a value without wildcards is as if it stood in the pattern.
+        #[test]
+        fn a_variable_is_its_value(pattern in "[abé*?V]{0,24}", value in "[abé]{1,3}", text in "[abé]{0,14}") {
+            let context = Only(value.clone());
+            let written = pattern.replace('V', "${k:v}");
+            let at = At::ROOT;
+            let expected = Glob::parse(&pattern.replace('V', &value)).matches(&text);
+            let read = Pattern::parse(&written, true, &at).unwrap();
+            prop_assert_eq!(read.matches(&text, &Lookup::new(&context)), Some(expected));
+
+            let plain = pattern.replace(['*', '?'], "");
+            let exact = Template::parse(&plain.replace('V', "${k:v}"), true, &at).unwrap();
+            let exactly = plain.replace('V', &value);
+            let lookup = Lookup::new(&context);
+            prop_assert_eq!(exact.is(&text, &lookup), Some(exactly == text));
+            prop_assert_eq!(exact.is(&exactly, &lookup), Some(true));
+            prop_assert_eq!(exact.resolve(&lookup).unwrap(), exactly);
+        }
+    }
+
+    #[test]
+    fn without_a_value_there_is_no_answer_whatever_else_differs() {
+        let (context, at) = (Only("a".to_owned()), At::ROOT);
+        for text in ["x${k:none}", "${k:v}${k:none}", "${k:none}*"] {
+            let like = Pattern::parse(text, true, &at).unwrap();
+            assert_eq!(like.matches("other", &Lookup::new(&context)), None, "{text}");
+            let exact = Template::parse(text, true, &at).unwrap();
+            assert_eq!(exact.is("other", &Lookup::new(&context)), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_worst_variables_and_text_cost_little() {
+        let context = Only("a".repeat(4_000));
+        let text = "a".repeat(8_192);
+        let pattern = Pattern::parse("*${k:v}?${k:v}b*", true, &At::ROOT).unwrap();
+        let start = std::time::Instant::now();
+        assert_eq!(
+            pattern.matches(&format!("{text}b{text}"), &Lookup::new(&context)),
+            Some(true)
+        );
+        assert_eq!(
+            pattern.matches(&format!("b{text}"), &Lookup::new(&context)),
+            Some(false)
+        );
+        // Generous, because test machines are busy.
+        assert!(start.elapsed() < std::time::Duration::from_secs(1));
+    }
 }

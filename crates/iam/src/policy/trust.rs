@@ -9,6 +9,7 @@ use super::context::Context;
 use super::decide::{Facts, Policies, in_lower_case};
 use super::decision::{Decision, Denial, Grant};
 use super::document::Kind;
+use super::lookup::Lookup;
 use super::principals::{Caller, Strength};
 use domain::PrincipalKind;
 use domain::id::AccountId;
@@ -45,7 +46,7 @@ pub fn decide(request: &Request<'_>, policies: &Policies<'_>) -> Decision {
             caller: request.caller,
             action,
             resource: request.role,
-            context: request.context,
+            lookup: Lookup::new(request.context),
         };
         let evidence = match facts.gather(&policies) {
             Ok(evidence) => evidence,

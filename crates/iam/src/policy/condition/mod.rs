@@ -12,8 +12,9 @@
 mod compare;
 mod parse;
 
-use super::context::{Context, Value};
+use super::context::Value;
 use super::document::Effect;
+use super::lookup::Lookup;
 use super::template::{Pattern, Template};
 use compare::Net;
 use jiff::Timestamp;
@@ -82,9 +83,11 @@ enum Fit {
 }
 
 impl Condition {
-    pub(super) fn holds(&self, context: &dyn Context, effect: Effect) -> bool {
-        let values = context.get(&self.key);
-        let values = values.as_ref().map(|values| values.as_slice()).unwrap_or_default();
+    pub(super) fn holds<'a>(&'a self, lookup: &Lookup<'a>, effect: Effect) -> bool {
+        lookup.with(&self.key, |values| self.holds_for(values, lookup, effect))
+    }
+
+    fn holds_for<'a>(&'a self, values: &[Value<'_>], lookup: &Lookup<'a>, effect: Effect) -> bool {
         if let Test::Null(wanted) = &self.test {
             return wanted.contains(&values.is_empty());
         }
@@ -96,7 +99,7 @@ impl Condition {
                     Quantifier::All => true,
                 };
         }
-        let holds = |value: &Value<'_>| match self.test.fit(value, context) {
+        let holds = |value: &Value<'_>| match self.test.fit(value, lookup) {
             Fit::Yes => !self.negated,
             Fit::No => self.negated,
             Fit::Unresolved => self.negated && effect == Effect::Deny,
@@ -110,28 +113,28 @@ impl Condition {
 }
 
 impl Test {
-    fn fit(&self, value: &Value<'_>, context: &dyn Context) -> Fit {
+    fn fit<'a>(&'a self, value: &Value<'_>, lookup: &Lookup<'a>) -> Fit {
         match self {
             Self::Null(_) => Fit::No,
             Self::Equals(texts) => {
                 let text = value.as_text();
-                fit(texts, |wanted| wanted.resolve(context).map(|wanted| wanted == text))
+                fit(texts, |wanted| wanted.is(&text, lookup))
             }
             Self::EqualsIgnoreCase(texts) => {
                 let text = value.as_text();
                 fit(texts, |wanted| {
                     wanted
-                        .resolve(context)
+                        .resolve(lookup)
                         .map(|wanted| compare::same_letters(&wanted, &text))
                 })
             }
             Self::Like(patterns) => {
                 let text = value.as_text();
-                fit(patterns, |pattern| pattern.matches(&text, context))
+                fit(patterns, |pattern| pattern.matches(&text, lookup))
             }
             Self::Arn(patterns) => {
                 let text = value.as_text();
-                fit(patterns, |pattern| pattern.matches(&text, context))
+                fit(patterns, |pattern| pattern.matches(&text, lookup))
             }
             Self::Ip(nets) => {
                 let ip = compare::ip(value);
@@ -161,21 +164,25 @@ impl Test {
 }
 
 impl Arn {
-    fn matches(&self, text: &str, context: &dyn Context) -> Option<bool> {
+    fn matches<'a>(&'a self, text: &str, lookup: &Lookup<'a>) -> Option<bool> {
         let patterns = match self {
-            Self::Whole(pattern) => return pattern.matches(text, context),
+            Self::Whole(pattern) => return pattern.matches(text, lookup),
             Self::Parts(patterns) => patterns,
         };
-        let mut parts = text.splitn(6, ':');
-        let mut fits = true;
-        for pattern in patterns.iter() {
-            match parts.next() {
-                Some(part) if fits => fits = pattern.matches(part, context)?,
-                Some(_) => {}
-                None => return Some(false),
+        let [parts @ .., last] = &**patterns;
+        let mut rest = text;
+        for pattern in parts {
+            let colon = memchr::memchr(b':', rest.as_bytes());
+            let (part, behind) = colon.map_or((rest, ""), |colon| rest.split_at(colon));
+            if !pattern.matches(part, lookup)? {
+                return Some(false);
             }
+            let Some(behind) = behind.strip_prefix(':') else {
+                return Some(false);
+            };
+            rest = behind;
         }
-        Some(fits)
+        last.matches(rest, lookup)
     }
 }
 
@@ -195,7 +202,7 @@ fn certain(fits: bool) -> Fit {
     if fits { Fit::Yes } else { Fit::No }
 }
 
-fn fit<T>(wanted: &[T], mut fits: impl FnMut(&T) -> Option<bool>) -> Fit {
+fn fit<'a, T>(wanted: &'a [T], mut fits: impl FnMut(&'a T) -> Option<bool>) -> Fit {
     let mut fit = Fit::No;
     for wanted in wanted {
         match fits(wanted) {
