@@ -19,7 +19,7 @@ from conftest import Server, deploy_files, invoke, sandbox_leftovers, session_id
 from oidc import AGENTS, Provider, claims, oauth_environment, protect
 
 PLAIN = (Path(__file__).parent / "agents/plain/main.py").read_text()
-MEMBERS = {"time", "requestId", "sourceIp", "principal", "operation", "action", "resource", "decision", "reason", "policy", "statement"}
+MEMBERS = {"time", "requestId", "sourceIp", "principal", "operation", "action", "resource", "decision", "reason", "policy", "statement", "issued"}
 PAYLOAD = "the-secret-of-a-payload"
 SESSION = "X-Amzn-Bedrock-AgentCore-Runtime-Session-Id"
 
@@ -146,6 +146,21 @@ def test_what_denied(usual):
     assert status == 403
     [line] = [json.loads(line) for line in usual.log.read_text().splitlines() if "eyot:ListUsers" in line and "user/nobody" in line]
     assert (line["decision"], line["resource"]) == ("deny", f"arn:aws:iam::{ACCOUNT}:user/*")
+
+
+def test_who_took_which_role(usual):
+    key = usual.iam.user("taker", allow("sts:AssumeRole", Sid="TakeAny"))
+    open_role = usual.iam.role("for-takers", trust({"AWS": f"arn:aws:iam::{ACCOUNT}:user/taker"}, Sid="Takers"))
+    closed_role = usual.iam.role("for-others", trust({"AWS": "210987654321"}))
+    sts = client(usual.server, "sts", key)
+    answer = sts.assume_role(RoleArn=open_role, RoleSessionName="audit")
+    [line] = entries(usual, request_id(answer))
+    assert line["issued"] == answer["Credentials"]["AccessKeyId"]
+    assert (line["decision"], line["action"], line["resource"]) == ("allow", "sts:AssumeRole", open_role), line
+    assert line["principal"]["arn"] == f"arn:aws:iam::{ACCOUNT}:user/taker" and "Takers" in line["reason"]
+    [line] = entries(usual, refused_id(sts.assume_role, RoleArn=closed_role, RoleSessionName="audit"))
+    assert (line["decision"], line["action"], line["resource"]) == ("deny", "sts:AssumeRole", closed_role), line
+    assert "trust policy" in line["reason"] and "statement" not in line
 
 
 def test_who_is_not_believed(usual):

@@ -58,6 +58,7 @@ async fn a_call_of_sts_is_a_line_for_each_decision_and_one_for_another_refusal()
         issuer: "https://id".to_owned(),
         subject: Some("user-1".to_owned()),
         claims: BTreeMap::new(),
+        rules: [0; 32],
     };
     let vouched = StsRecord {
         federated: Some(Arc::new(bearer)),
