@@ -235,6 +235,7 @@ def test_tags_of_the_request_and_of_the_resource(stage, user):
     key = user(
         allow("bedrock-agentcore:CreateAgentRuntime", Condition={"StringEquals": {"aws:RequestTag/team": "red"}}),
         allow(["bedrock-agentcore:Get*", "bedrock-agentcore:Invoke*"], Condition={"StringEquals": {"aws:ResourceTag/team": "red"}}),
+        allow("iam:PassRole"),
         deny("bedrock-agentcore:CreateAgentRuntime", Condition={"ForAnyValue:StringLike": {"aws:TagKeys": "eyot:*"}}),
     )
     control, data = control_of(stage.server, key), data_of(stage.server, key)
@@ -328,15 +329,41 @@ def test_our_own_routes_have_actions_too(stage, user, tmp_path):
     eyot("sessions", "stop", session, "--runtime", stage.id, check=True)
 
     # A deployment of one's own, whose code nobody else reads.
-    give(stage, key, allow("bedrock-agentcore:*"), allow("eyot:PutArtifact"), store)
+    give(stage, key, allow(["bedrock-agentcore:*", "iam:PassRole"]), allow("eyot:PutArtifact"), store)
     assert "arn:aws:bedrock-agentcore" in eyot("deploy", str(source), "--name", "by_user", check=True).stdout
     where = stage.created["agentRuntimeArtifact"]["codeConfiguration"]["code"]["s3"]
     status, document = Iam(stage.server, key).own("GET", f"artifacts/{where['bucket']}/{where['prefix']}")
     assert status == 403 and "perform: eyot:GetArtifact on" in document["message"], document
 
 
+def test_whoever_makes_runtimes_may_give_them_only_the_roles_that_it_may_pass(stage, user):
+    """Otherwise it could act as any role that agents may have."""
+    key, role = user(allow("bedrock-agentcore:*")), stage.created["roleArn"]
+    control = control_of(stage.server, key)
+
+    def create(name):
+        return control.create_agent_runtime(agentRuntimeName=name, **stage.created)
+
+    def refused(call):
+        with pytest.raises(control.exceptions.AccessDeniedException) as caught:
+            call()
+        said = caught.value.response["Error"]["Message"]
+        assert f"is not authorized to perform: iam:PassRole on resource: {role} because" in said, said
+
+    refused(lambda: create("passing"))
+    of_agents = {"StringEquals": {"iam:PassedToService": "bedrock-agentcore.amazonaws.com"}}
+    give(stage, key, allow("bedrock-agentcore:*"), allow("iam:PassRole", f"{role}-of-others", Condition=of_agents))
+    refused(lambda: create("passing"))
+    give(stage, key, allow("bedrock-agentcore:*"), allow("iam:PassRole", role, Condition=of_agents))
+    made = create("passing")["agentRuntimeId"]
+    wait_ready(control, made)
+    give(stage, key, allow("bedrock-agentcore:*"))
+    refused(lambda: control.update_agent_runtime(agentRuntimeId=made, **stage.created))
+    control.delete_agent_runtime(agentRuntimeId=made)
+
+
 def test_the_whole_lifecycle_with_one_statement(stage, user):
-    key = user(allow("bedrock-agentcore:*"))
+    key = user(allow(["bedrock-agentcore:*", "iam:PassRole"]))
     control, data = control_of(stage.server, key), data_of(stage.server, key)
     made = control.create_agent_runtime(agentRuntimeName="whole", **stage.created, tags={"team": "red"})
     runtime, arn = {"agentRuntimeId": made["agentRuntimeId"]}, made["agentRuntimeArn"]

@@ -116,6 +116,8 @@ pub struct Access {
     pub actions: Vec<Cow<'static, str>>,
     /// On each of these.
     pub resources: Vec<Resource>,
+    /// ARN of a role that the call would hand to an agent: `iam:PassRole` must be allowed on it.
+    pub passes: Option<Arc<str>>,
     /// Tags that the call would set: `aws:RequestTag/…`.
     pub request_tags: Vec<(String, String)>,
     /// Further condition keys and their values, such as `bedrock-agentcore:subnets`.

@@ -4,7 +4,8 @@
 //! state (`AgentCore docs: iam, resource-based-policies`) or that follow from them:
 //! - a call through an endpoint needs its action on the runtime and on the endpoint; so does every operation on one;
 //! - `InvokeAgentRuntime` with a user's id needs `InvokeAgentRuntimeForUser` as well;
-//! - what makes or lists runtimes is about `runtime/*`.
+//! - what makes or lists runtimes is about `runtime/*`;
+//! - what gives a runtime a role needs `iam:PassRole` on the role, or whoever may make runtimes could act as any role.
 //!
 //! Invariant: what is said here depends on the call's words alone and on what the catalog knows, never on a resource
 //! being there: a call for one that is not there needs the same leave.
@@ -20,6 +21,7 @@ use serde_json::{Map, Value};
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::iter;
+use std::sync::Arc;
 
 const INVOKE: &str = "bedrock-agentcore:InvokeAgentRuntime";
 const INVOKE_FOR_USER: &str = "bedrock-agentcore:InvokeAgentRuntimeForUser";
@@ -70,6 +72,7 @@ impl Words {
         Access {
             actions: vec![Cow::Owned(format!("bedrock-agentcore:{}", operation.name))],
             resources,
+            passes: text(input, "roleArn").map(Arc::from),
             request_tags: request_tags(input),
             keys: network_keys(input),
         }
@@ -366,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn tags_and_networks_are_told() {
+    fn tags_roles_and_networks_are_told() {
         let words = Words::new(
             &Region::parse("us-west-2").unwrap(),
             &AccountId::parse("123456789012").unwrap(),
@@ -374,9 +377,11 @@ mod tests {
         );
         let input = json!({
             "tags": {"team": "red"},
+            "roleArn": "arn:aws:iam::123456789012:role/agent",
             "networkConfiguration": {"networkMode": "VPC", "networkModeConfig": {"subnets": ["subnet-1"], "securityGroups": []}},
         });
         let access = words.of(op::CREATE_AGENT_RUNTIME, input.as_object().unwrap());
+        assert_eq!(access.passes.as_deref(), Some("arn:aws:iam::123456789012:role/agent"));
         assert_eq!(access.request_tags, [("team".to_owned(), "red".to_owned())]);
         assert_eq!(
             access.keys[0],

@@ -67,6 +67,11 @@ pub(crate) struct Authority {
     pub(crate) clock: Clock,
 }
 
+/// What AWS asks of whoever gives a role to a service.
+const PASS_ROLE: &str = "iam:PassRole";
+/// The service that gets it: `iam:PassedToService`.
+const SERVICE: &str = "bedrock-agentcore.amazonaws.com";
+
 /// One call as conditions see it.
 struct Asked<'a> {
     authority: &'a Authority,
@@ -91,35 +96,42 @@ impl Authority {
             .operation
             .is_some_and(|operation| operation.plane == api::Plane::Data);
         let now = self.clock.now();
+        let asked = |resource| Asked {
+            authority: self,
+            caller,
+            origin: context.origin,
+            headers,
+            access,
+            resource,
+            now,
+        };
         for resource in &access.resources {
-            let asked = Asked {
-                authority: self,
-                caller,
-                origin: context.origin,
-                headers,
-                access,
-                resource,
-                now,
-            };
             for action in &access.actions {
-                let (decision, refusal) = asked.decide(action);
-                let decided = Decided::of(&decision);
-                if self.audit.wants(decided, is_data) {
-                    let entry = Entry {
-                        time: now,
-                        principal: Some(Who::from(&*caller.principal)),
-                        action: Some(action),
-                        resource: Some(&resource.arn),
-                        ..self.entry(context, decided)
-                    };
-                    self.record(entry, &decision).await;
-                }
-                if let Some(refusal) = refusal {
-                    return Err(Error::denied(refusal).into());
-                }
+                self.step(context, &asked(resource), action, is_data).await?;
             }
         }
+        if let Some(role) = &access.passes {
+            let role = Resource::untagged(Arc::clone(role));
+            self.step(context, &asked(&role), PASS_ROLE, is_data).await?;
+        }
         Ok(())
+    }
+
+    /// One action on one resource.
+    async fn step(&self, context: &Context, asked: &Asked<'_>, action: &str, is_data: bool) -> Result<(), Failure> {
+        let (decision, refusal) = asked.decide(action);
+        let decided = Decided::of(&decision);
+        if self.audit.wants(decided, is_data) {
+            let entry = Entry {
+                time: asked.now,
+                principal: Some(Who::from(&*asked.caller.principal)),
+                action: Some(action),
+                resource: Some(&asked.resource.arn),
+                ..self.entry(context, decided)
+            };
+            self.record(entry, &decision).await;
+        }
+        refusal.map_or(Ok(()), |refusal| Err(Error::denied(refusal).into()))
     }
 }
 
@@ -147,6 +159,9 @@ impl policy::Context for Asked<'_> {
         let own = self.access.keys.iter().find(|(name, _)| name.eq_ignore_ascii_case(key));
         if let Some((_, values)) = own {
             return some(values);
+        }
+        if key == "iam:passedtoservice" {
+            return self.access.passes.is_some().then(|| Values::text(SERVICE));
         }
         let claim = key.strip_prefix("bedrock-agentcore:inboundjwtclaim/")?;
         let PrincipalKind::Bearer(bearer) = &self.caller.principal.kind else {
