@@ -66,6 +66,8 @@ def test_a_bearer_invokes(stage, who):
         assert reply.status_code == 200, reply.text
         assert reply.json()["turn"] == turn and reply.json()["session"] == session
         assert reply.headers[SESSION] == session
+    counted = requests.get(f"{stage.server.url}/_eyot/metrics", timeout=10).text
+    assert 'eyot_oauth_tokens_total{outcome="verified"}' in counted and 'eyot_oauth_provider_fetches_total{outcome="good"}' in counted
 
 
 def test_a_bearer_reads_a_stream_and_stops_its_session(stage):

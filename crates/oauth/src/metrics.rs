@@ -27,9 +27,13 @@ impl Metrics {
     pub fn register(registry: &mut Registry) -> Self {
         let tokens = Family::<Outcome, Counter>::default();
         let fetches = Family::<Outcome, Counter>::default();
-        registry.register("oauth_tokens", "Bearer tokens by what became of them", tokens.clone());
         registry.register(
-            "oauth_provider_fetches",
+            "eyot_oauth_tokens",
+            "Bearer tokens by what became of them",
+            tokens.clone(),
+        );
+        registry.register(
+            "eyot_oauth_provider_fetches",
             "Fetches of an identity provider's discovery document and keys",
             fetches.clone(),
         );

@@ -18,6 +18,7 @@ mod builtin;
 mod input;
 mod prove;
 mod sts;
+mod unsupported;
 
 pub(crate) use answer::AnswerBody;
 
@@ -170,11 +171,7 @@ async fn call(
     let authorizer = service.and_then(|service| service.authorizer(operation, head));
     let proof = authenticate::check(door, context, &parts, &shown, head, authorizer.as_deref()).await?;
     let Some(service) = service else {
-        let text = format!(
-            "{} is part of the AgentCore API, but not of this version of Eyot.",
-            operation.name
-        );
-        return Err(Error::new(Kind::Unsupported, text).into());
+        return Err(unsupported::refuse(door, context, operation, head, &parts, proof, body).await);
     };
     admit(door, context)?;
     let config = &door.config;

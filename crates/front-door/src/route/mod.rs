@@ -13,6 +13,7 @@ pub(crate) mod label;
 mod table;
 #[cfg(test)]
 mod tests;
+mod unmodelled;
 
 use crate::metrics::{CallMetrics, Metrics};
 use crate::resource_metadata::SUFFIX as METADATA;
@@ -23,6 +24,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 pub(crate) use table::RawLabels;
 use table::{Tree, label_names};
+pub(crate) use unmodelled::UNMODELLED;
 
 /// Below this everything is ours and nothing is AWS's.
 pub(crate) const OWN_PREFIX: &str = "/_eyot/";
@@ -138,7 +140,7 @@ impl Router {
         }
         let unsupported = metrics.call("unsupported");
         let mut methods: HashMap<Method, Tree<Arc<Endpoint>>> = HashMap::new();
-        for operation in api::OPERATIONS {
+        for operation in api::OPERATIONS.iter().chain(&UNMODELLED) {
             let Ok(method) = Method::from_bytes(operation.method.as_bytes()) else {
                 continue;
             };

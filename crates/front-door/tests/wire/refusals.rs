@@ -40,6 +40,30 @@ async fn an_operation_that_is_off_answers_501_and_names_itself() {
 }
 
 #[tokio::test]
+async fn what_is_not_here_yet_is_refused_to_whoever_is_not_proven() {
+    let server = refusing().await;
+    let socket = INVOKE.replace("/invocations", "/ws");
+    for (path, name) in [
+        (socket.clone(), "InvokeAgentRuntimeWithWebSocketStream"),
+        (format!("{socket}/shells?shellId=s"), "InvokeAgentRuntimeCommandShell"),
+    ] {
+        let document = server
+            .send("GET", &path, b"")
+            .await
+            .error(501, "NotImplementedException");
+        assert!(document["message"].as_str().unwrap().contains(name), "{document}");
+        let mut raw = server.connect().await;
+        // Signed for another path.
+        let signed = String::from_utf8(server.signed("GET", &format!("{path}x"), &[], b"")).unwrap();
+        raw.write(signed.replacen(&format!("{path}x"), &path, 1).as_bytes())
+            .await;
+        let refused = raw.answer().await;
+        assert_eq!(refused.status, 403, "{}", refused.text());
+    }
+    assert_eq!(server.calls(), 0);
+}
+
+#[tokio::test]
 async fn unknown_routes_are_404_with_credentials_and_403_without() {
     let server = refusing().await;
     for (method, path, hint) in [
