@@ -1,7 +1,7 @@
 //! From a socket to an authenticated, admitted, typed call; and the one place that writes an error to a client.
 //!
-//! Read in this order: `server` (sockets), `context`, `route`, `auth`, `admit`, `body`, `call` (the order of all
-//! stages), `error`.
+//! Read in this order: `server` (sockets), `context`, `forwarded`, `route`, `cors`, `auth`, `admit`, `body`, `authorize`,
+//! `audit`, `call` (the order of all stages), `error`.
 //!
 //! Invariant: an unverified caller costs no sandbox and no unbounded memory. Invariant: this crate starts nothing.
 

@@ -1,7 +1,7 @@
 //! One request through all stages; [`answer`] is the one place where their order is written.
 //!
 //! ```text
-//! route -> authenticate the head -> admit -> take in the body -> verify -> decode -> service
+//! route -> authenticate the head -> admit -> take in the body -> verify -> decode -> authorize -> service
 //!    every failure ────────────────────────────────────────────────────────> error
 //! ```
 //!
