@@ -246,7 +246,16 @@ proptest! {
             parts.headers.insert(HeaderName::from_static("x-amz-new"), HeaderValue::from_static(""));
         })?;
         let values: Vec<_> = good.headers.get_all("x-one").iter().cloned().collect();
-        if let [first, .., last] = values.as_slice() && first != last {
+        // What is signed is one text of all values, in which some orders look alike: `,` before nothing, for one.
+        let joined = |values: &[&HeaderValue]| {
+            let folded = values.iter().map(|value| {
+                let words = value.as_bytes().split(|byte| byte.is_ascii_whitespace());
+                words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join(&b' ')
+            });
+            folded.collect::<Vec<_>>().join(&b',')
+        };
+        let (ahead, back): (Vec<_>, Vec<_>) = (values.iter().collect(), values.iter().rev().collect());
+        if joined(&ahead) != joined(&back) {
             change("values' order", &|parts| {
                 parts.headers.remove("x-one");
                 for value in values.iter().rev() {
