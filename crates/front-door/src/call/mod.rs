@@ -171,7 +171,7 @@ async fn call(
     let authorizer = service.and_then(|service| service.authorizer(operation, head));
     let proof = authenticate::check(door, context, &parts, &shown, head, authorizer.as_deref()).await?;
     let Some(service) = service else {
-        return Err(unsupported::refuse(door, context, operation, head, &parts, proof, body).await);
+        return unsupported::refuse(door, context, operation, head, &parts, proof, body).await;
     };
     admit(door, context)?;
     let config = &door.config;

@@ -1,6 +1,7 @@
 //! A call of an operation that this version does not have: its caller is proven and policies decide as for any other, so
 //! that who may not call it learns nothing and a policy is written once; then it is answered with 501.
 
+use super::answer::Answer;
 use super::authenticate::Proof;
 use super::prove::{Allowance, prove};
 use super::{Door, admit};
@@ -25,28 +26,7 @@ pub(super) async fn refuse(
     parts: &Parts,
     proof: Proof<'_>,
     body: hyper::body::Incoming,
-) -> Failure {
-    match decide(door, context, operation, head, parts, proof, body).await {
-        Err(failure) => failure,
-        Ok(()) => {
-            let text = format!(
-                "{} is part of the AgentCore API, but not of this version of Eyot.",
-                operation.name
-            );
-            Error::new(Kind::Unsupported, text).into()
-        }
-    }
-}
-
-async fn decide(
-    door: &Door,
-    context: &mut Context,
-    operation: &'static api::Operation,
-    head: Head<'_>,
-    parts: &Parts,
-    proof: Proof<'_>,
-    body: hyper::body::Incoming,
-) -> Result<(), Failure> {
+) -> Result<Answer, Failure> {
     admit(door, context)?;
     let allowance = Allowance {
         most: door.config.max_upload_bytes,
@@ -58,7 +38,12 @@ async fn decide(
     let access = access(operation, head, parts);
     door.authority
         .decide(context, &proven.caller, &parts.headers, &access)
-        .await
+        .await?;
+    let text = format!(
+        "{} is part of the AgentCore API, but not of this version of Eyot.",
+        operation.name
+    );
+    Err(Error::new(Kind::Unsupported, text).into())
 }
 
 /// The action is the operation's name, on the ARN that the path names and, of a runtime, on the endpoint as well.

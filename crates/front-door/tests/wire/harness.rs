@@ -306,6 +306,18 @@ impl Running {
     }
 }
 
+/// One unsigned request on a connection of its own.
+pub(crate) async fn plain(server: &Running, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Wire {
+    let mut head = format!("{method} {path} HTTP/1.1\r\nhost: {}\r\n", server.address);
+    for (name, value) in headers {
+        head += &format!("{name}: {value}\r\n");
+    }
+    head += &format!("content-length: {}\r\n\r\n{body}", body.len());
+    let mut raw = server.connect().await;
+    raw.write(head.as_bytes()).await;
+    raw.answer().await
+}
+
 /// Headers that sign a request, as the AWS SDK for Rust makes them.
 pub(crate) fn sign_for(
     host: &str,

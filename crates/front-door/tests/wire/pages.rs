@@ -1,6 +1,6 @@
 //! Pages of other origins, and callers of STS: the two that do not speak as an AWS client of AgentCore does.
 
-use crate::harness::{INVOKE, Running, Wire, config, start};
+use crate::harness::{INVOKE, Running, config, plain, start};
 use front_door::Config;
 use front_door::body::full;
 use front_door::service::Reply;
@@ -16,17 +16,6 @@ async fn serving(config: Config) -> Running {
         })
     })
     .await
-}
-
-async fn plain(server: &Running, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Wire {
-    let mut head = format!("{method} {path} HTTP/1.1\r\nhost: {}\r\n", server.address);
-    for (name, value) in headers {
-        head += &format!("{name}: {value}\r\n");
-    }
-    head += &format!("content-length: {}\r\n\r\n{body}", body.len());
-    let mut raw = server.connect().await;
-    raw.write(head.as_bytes()).await;
-    raw.answer().await
 }
 
 fn asks<'a>(origin: &'a str, headers: &'a str) -> [(&'a str, &'a str); 3] {

@@ -1,6 +1,6 @@
 //! Runtimes that want bearer tokens: who gets in, what the others are told, and that a body streams through.
 
-use crate::harness::{INVOKE, Running, Wire, config, start_for};
+use crate::harness::{INVOKE, Running, Wire, config, plain, start_for};
 use crate::provider::Provider;
 use front_door::Config;
 use front_door::body::full;
@@ -25,19 +25,8 @@ async fn serving(config: Config, provider: &Provider) -> Running {
     .await
 }
 
-async fn send(server: &Running, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Wire {
-    let mut head = format!("{method} {path} HTTP/1.1\r\nhost: {}\r\n", server.address);
-    for (name, value) in headers {
-        head += &format!("{name}: {value}\r\n");
-    }
-    head += &format!("content-length: {}\r\n\r\n{body}", body.len());
-    let mut raw = server.connect().await;
-    raw.write(head.as_bytes()).await;
-    raw.answer().await
-}
-
 async fn bearing(server: &Running, token: &str) -> Wire {
-    send(
+    plain(
         server,
         "POST",
         INVOKE,
@@ -61,7 +50,7 @@ async fn a_good_token_calls_and_a_signature_does_not() {
         .error(403, "AccessDeniedException");
     assert!(signed["message"].as_str().unwrap().starts_with(MISMATCH));
     let presigned = format!("{INVOKE}?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Signature=0");
-    assert_eq!(send(&server, "POST", &presigned, &[], "").await.status, 403);
+    assert_eq!(plain(&server, "POST", &presigned, &[], "").await.status, 403);
     assert_eq!(server.calls(), 1);
 }
 
@@ -76,7 +65,7 @@ async fn a_token_does_not_call_what_wants_a_signature() {
         ("POST", "/runtimes/other-0123456789/invocations?accountId=123456789012"),
         ("GET", "/_eyot/artifacts"),
     ] {
-        let refused = send(&server, method, path, &header, "")
+        let refused = plain(&server, method, path, &header, "")
             .await
             .error(403, "AccessDeniedException");
         assert!(refused["message"].as_str().unwrap().starts_with(MISMATCH), "{path}");
@@ -89,7 +78,7 @@ async fn whoever_has_no_token_is_told_where_to_get_one() {
     let provider = Provider::start().await;
     let server = serving(config(), &provider).await;
     for headers in [&[][..], &[("authorization", "Bearer")], &[("authorization", "Bearer ")]] {
-        let refused = send(&server, "POST", INVOKE, headers, "hello").await;
+        let refused = plain(&server, "POST", INVOKE, headers, "hello").await;
         assert_eq!(refused.status, 401);
         assert_eq!(refused.header("x-amzn-errortype"), Some("UnauthorizedException"));
         let challenge = refused.header("www-authenticate").unwrap();
@@ -106,7 +95,7 @@ async fn whoever_has_no_token_is_told_where_to_get_one() {
             format!("{resource}/invocations/.well-known/oauth-protected-resource?qualifier=DEFAULT")
         );
 
-        let document = send(&server, "GET", path, &[], "").await;
+        let document = plain(&server, "GET", path, &[], "").await;
         assert_eq!(document.status, 200, "{}", document.text());
         let expected = json!({
             "resource": format!("http://{}{INVOKE}?qualifier=DEFAULT", server.address),
@@ -117,7 +106,7 @@ async fn whoever_has_no_token_is_told_where_to_get_one() {
         assert_eq!(document.json(), expected);
     }
     let unknown = "/runtimes/other-0123456789/invocations/.well-known/oauth-protected-resource";
-    send(&server, "GET", unknown, &[], "")
+    plain(&server, "GET", unknown, &[], "")
         .await
         .error(404, "ResourceNotFoundException");
     assert_eq!(server.calls(), 0);
@@ -166,7 +155,7 @@ async fn behind_a_proxy_the_challenge_names_the_public_address() {
         ..config()
     };
     let server = serving(public, &provider).await;
-    let refused = send(&server, "POST", INVOKE, &[], "").await;
+    let refused = plain(&server, "POST", INVOKE, &[], "").await;
     let challenge = refused.header("www-authenticate").unwrap();
     assert!(
         challenge.contains("\"https://agents.example.com/runtimes/arn%3Aaws"),
@@ -179,7 +168,7 @@ async fn behind_a_proxy_the_challenge_names_the_public_address() {
     };
     let server = serving(proxied, &provider).await;
     let headers = [("x-forwarded-proto", "https")];
-    let refused = send(&server, "POST", INVOKE, &headers, "").await;
+    let refused = plain(&server, "POST", INVOKE, &headers, "").await;
     let challenge = refused.header("www-authenticate").unwrap();
     assert!(
         challenge.contains(&format!("\"https://{}/runtimes", server.address)),
@@ -209,7 +198,7 @@ async fn other_operations_of_the_runtime_take_tokens_too() {
         ("authorization", authorization.as_str()),
         ("x-amzn-bedrock-agentcore-runtime-session-id", session.as_str()),
     ];
-    let answer = send(&server, "POST", STOP, &headers, "{}").await;
+    let answer = plain(&server, "POST", STOP, &headers, "{}").await;
     assert_eq!(answer.status, 200, "{}", answer.text());
-    assert_eq!(send(&server, "POST", STOP, &headers[1..], "{}").await.status, 401);
+    assert_eq!(plain(&server, "POST", STOP, &headers[1..], "{}").await.status, 401);
 }
